@@ -1,0 +1,1 @@
+"""The nodes' gRPC clients: each looks just like the node it calls."""

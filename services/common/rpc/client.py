@@ -1,0 +1,67 @@
+"""Call a node: channels, deadlines, and the server's errors raised again as themselves."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from services.common.rpc.deadlines import remaining
+from services.common.rpc.server import OPTIONS
+from services.common.rpc.status import from_rpc_error
+
+CALL_SECONDS = 30.0
+"""How long a call may take where no deadline is set."""
+
+_RECONNECT = [
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.use_local_subchannel_pool", 1),
+]
+
+
+def channel(address: str) -> grpc.aio.Channel:
+    """An insecure channel that reconnects within a second once the node is back."""
+    return grpc.aio.insecure_channel(address, options=[*OPTIONS, *_RECONNECT])
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Raise the server's own error instead of gRPC's."""
+    try:
+        yield
+    except grpc.aio.AioRpcError as error:
+        raise from_rpc_error(error) from None
+
+
+async def call(method: Any, request: Any, seconds: float = CALL_SECONDS) -> Any:
+    """A call with one response, bounded by the deadline at hand."""
+    with translated():
+        return await method(request, timeout=remaining(seconds))
+
+
+async def stream(method: Any, request: Any, seconds: float = CALL_SECONDS) -> AsyncGenerator[Any, None]:
+    """A call with many responses; closing the iterator cancels it."""
+    with translated():
+        running = method(request, timeout=remaining(seconds))
+        try:
+            async for response in running:
+                yield response
+        finally:
+            running.cancel()
+
+
+async def healthy(address: str, seconds: float = 1.0) -> bool:
+    """Whether the node at the address says SERVING."""
+    async with channel(address) as line:
+        try:
+            answer = await health_pb2_grpc.HealthStub(line).Check(
+                health_pb2.HealthCheckRequest(), timeout=seconds, wait_for_ready=True
+            )
+        except grpc.aio.AioRpcError:
+            return False
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)

@@ -1,0 +1,66 @@
+"""The settings every process shares, read once at the edge and frozen. Prefix: `ALMANAC_`."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_LONGEST_SOCKET_PATH = 90
+"""A unix socket's path must stay below 108 bytes (`sun_path` in unix(7)); names take up to 18 of them."""
+
+
+class Settings(BaseSettings):
+    """Settings of the whole stack. Empty addresses mean the embedded one: unix sockets and files under `home`."""
+
+    model_config = SettingsConfigDict(env_prefix="ALMANAC_", frozen=True, extra="ignore")
+
+    home: Path = Field(Path(".almanac"), description="Where all state lies; two homes are two independent stacks.")
+    log_level: str = Field("info", description="Least severe level that is logged.")
+    tenant: str = Field("local", description="The only tenant, until keys name others.")
+    models_dir: Path | None = Field(None, description="The model cache. Default: `HOME/.cache/almanac/models`.")
+    models_manifest: Path | None = Field(None, description="Another manifest than the packaged `models.toml`.")
+    encoder_model: str = Field("all-MiniLM-L6-v2", description="The encoder of new index generations.")
+    catalog_url: str = Field("", description="SQLAlchemy URL of the catalog. Default: SQLite under `home`.")
+    vectors_dir: Path | None = Field(None, description="Where vector files lie. Default: `home/vectors`.")
+    uploads_dir: Path | None = Field(None, description="Where uploads wait for ingestion. Default: `home/uploads`.")
+    broker_url: str = Field("", description="Redis URL of broker and streams. Default: the embedded Valkey.")
+    encoder_address: str = Field("", description="gRPC address of the encoder. Default: a unix socket.")
+    retriever_address: str = Field("", description="gRPC address of the retriever. Default: a unix socket.")
+    features_address: str = Field("", description="gRPC address of the features node. Default: a unix socket.")
+    generator_address: str = Field("", description="gRPC address of the generator. Default: a unix socket.")
+
+    @model_validator(mode="after")
+    def _embedded_defaults(self) -> Self:
+        home = self.home.resolve()
+        defaults: dict[str, object] = {
+            "home": home,
+            "models_dir": self.models_dir or Path.home() / ".cache" / "almanac" / "models",
+            "catalog_url": self.catalog_url or f"sqlite:///{home / 'catalog.db'}",
+            "vectors_dir": self.vectors_dir or home / "vectors",
+            "uploads_dir": self.uploads_dir or home / "uploads",
+            "broker_url": self.broker_url or f"unix://{self.run_dir / 'valkey.sock'}",
+        }
+        for node in ("encoder", "retriever", "features", "generator"):
+            name = f"{node}_address"
+            defaults[name] = getattr(self, name) or f"unix:{self.run_dir / node}.sock"
+        for name, value in defaults.items():
+            object.__setattr__(self, name, value)
+        return self
+
+    @property
+    def run_dir(self) -> Path:
+        """Where sockets lie: under `home`, or in a private temporary directory where that path is too long."""
+        inside = self.home.resolve() / "run"
+        if len(str(inside)) <= _LONGEST_SOCKET_PATH:
+            return inside
+        digest = hashlib.sha256(str(inside).encode()).hexdigest()[:12]
+        return Path(tempfile.gettempdir()) / f"almanac-{digest}"
+
+    @property
+    def log_dir(self) -> Path:
+        return self.home / "logs"

@@ -1,0 +1,133 @@
+from services.protos import common_pb2 as _common_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Target(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    TARGET_UNSPECIFIED: _ClassVar[Target]
+    TARGET_PASSAGES: _ClassVar[Target]
+    TARGET_QUESTIONS: _ClassVar[Target]
+TARGET_UNSPECIFIED: Target
+TARGET_PASSAGES: Target
+TARGET_QUESTIONS: Target
+
+class Filter(_message.Message):
+    __slots__ = ("key", "values")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    key: str
+    values: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, key: _Optional[str] = ..., values: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class SearchRequest(_message.Message):
+    __slots__ = ("scope", "target", "vector", "text", "limit", "filters")
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    VECTOR_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    FILTERS_FIELD_NUMBER: _ClassVar[int]
+    scope: _common_pb2.Scope
+    target: Target
+    vector: _common_pb2.Tensor
+    text: str
+    limit: int
+    filters: _containers.RepeatedCompositeFieldContainer[Filter]
+    def __init__(self, scope: _Optional[_Union[_common_pb2.Scope, _Mapping]] = ..., target: _Optional[_Union[Target, str]] = ..., vector: _Optional[_Union[_common_pb2.Tensor, _Mapping]] = ..., text: _Optional[str] = ..., limit: _Optional[int] = ..., filters: _Optional[_Iterable[_Union[Filter, _Mapping]]] = ...) -> None: ...
+
+class Hit(_message.Message):
+    __slots__ = ("item_id", "doc_id", "score", "dense", "lexical", "extent")
+    ITEM_ID_FIELD_NUMBER: _ClassVar[int]
+    DOC_ID_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
+    DENSE_FIELD_NUMBER: _ClassVar[int]
+    LEXICAL_FIELD_NUMBER: _ClassVar[int]
+    EXTENT_FIELD_NUMBER: _ClassVar[int]
+    item_id: str
+    doc_id: str
+    score: float
+    dense: float
+    lexical: float
+    extent: _common_pb2.Extent
+    def __init__(self, item_id: _Optional[str] = ..., doc_id: _Optional[str] = ..., score: _Optional[float] = ..., dense: _Optional[float] = ..., lexical: _Optional[float] = ..., extent: _Optional[_Union[_common_pb2.Extent, _Mapping]] = ...) -> None: ...
+
+class SearchResponse(_message.Message):
+    __slots__ = ("hits",)
+    HITS_FIELD_NUMBER: _ClassVar[int]
+    hits: _containers.RepeatedCompositeFieldContainer[Hit]
+    def __init__(self, hits: _Optional[_Iterable[_Union[Hit, _Mapping]]] = ...) -> None: ...
+
+class ApplyRequest(_message.Message):
+    __slots__ = ("header", "batch")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    BATCH_FIELD_NUMBER: _ClassVar[int]
+    header: ApplyHeader
+    batch: ApplyBatch
+    def __init__(self, header: _Optional[_Union[ApplyHeader, _Mapping]] = ..., batch: _Optional[_Union[ApplyBatch, _Mapping]] = ...) -> None: ...
+
+class ApplyHeader(_message.Message):
+    __slots__ = ("generation", "stretch")
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    STRETCH_FIELD_NUMBER: _ClassVar[int]
+    generation: str
+    stretch: _common_pb2.Stretch
+    def __init__(self, generation: _Optional[str] = ..., stretch: _Optional[_Union[_common_pb2.Stretch, _Mapping]] = ...) -> None: ...
+
+class ApplyBatch(_message.Message):
+    __slots__ = ("upserts", "vectors", "closes")
+    UPSERTS_FIELD_NUMBER: _ClassVar[int]
+    VECTORS_FIELD_NUMBER: _ClassVar[int]
+    CLOSES_FIELD_NUMBER: _ClassVar[int]
+    upserts: _containers.RepeatedCompositeFieldContainer[Upsert]
+    vectors: _common_pb2.Tensor
+    closes: _containers.RepeatedCompositeFieldContainer[Close]
+    def __init__(self, upserts: _Optional[_Iterable[_Union[Upsert, _Mapping]]] = ..., vectors: _Optional[_Union[_common_pb2.Tensor, _Mapping]] = ..., closes: _Optional[_Iterable[_Union[Close, _Mapping]]] = ...) -> None: ...
+
+class Upsert(_message.Message):
+    __slots__ = ("point_id", "target", "item_id", "doc_id", "extent", "text", "metadata")
+    class MetadataEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    POINT_ID_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    ITEM_ID_FIELD_NUMBER: _ClassVar[int]
+    DOC_ID_FIELD_NUMBER: _ClassVar[int]
+    EXTENT_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    METADATA_FIELD_NUMBER: _ClassVar[int]
+    point_id: str
+    target: Target
+    item_id: str
+    doc_id: str
+    extent: _common_pb2.Extent
+    text: str
+    metadata: _containers.ScalarMap[str, str]
+    def __init__(self, point_id: _Optional[str] = ..., target: _Optional[_Union[Target, str]] = ..., item_id: _Optional[str] = ..., doc_id: _Optional[str] = ..., extent: _Optional[_Union[_common_pb2.Extent, _Mapping]] = ..., text: _Optional[str] = ..., metadata: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class Close(_message.Message):
+    __slots__ = ("point_id", "recorded_to_us")
+    POINT_ID_FIELD_NUMBER: _ClassVar[int]
+    RECORDED_TO_US_FIELD_NUMBER: _ClassVar[int]
+    point_id: str
+    recorded_to_us: int
+    def __init__(self, point_id: _Optional[str] = ..., recorded_to_us: _Optional[int] = ...) -> None: ...
+
+class PositionRequest(_message.Message):
+    __slots__ = ("generation", "tenant", "collection")
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    generation: str
+    tenant: str
+    collection: str
+    def __init__(self, generation: _Optional[str] = ..., tenant: _Optional[str] = ..., collection: _Optional[str] = ...) -> None: ...
