@@ -1,0 +1,67 @@
+"""Answers: asked, worked on by numbered attempts, recorded."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection, insert, select, update
+
+from services.catalog.tables import answers
+from services.common.errors import AnswerNotFound
+from services.common.moment import now
+
+ASKED, DONE, FAILED = "asked", "done", "failed"
+
+
+def create(tx: Connection, tenant: str, collection: str, request: Mapping[str, Any]) -> str:
+    """A new answer's id, its row committed before it is enqueued."""
+    answer_id = str(uuid.uuid4())
+    tx.execute(
+        insert(answers).values(
+            answer_id=answer_id,
+            tenant=tenant,
+            collection=collection,
+            state=ASKED,
+            attempt=1,
+            request=dict(request),
+            record=None,
+            created_at=now(),
+        )
+    )
+    return answer_id
+
+
+def request(tx: Connection, answer_id: str) -> Mapping[str, Any] | None:
+    """What was asked, if it still waits for its answer."""
+    query = select(answers.c.request).where(answers.c.answer_id == answer_id, answers.c.state == ASKED)
+    found: Mapping[str, Any] | None = tx.execute(query).scalar_one_or_none()
+    return found
+
+
+def next_attempt(tx: Connection, answer_id: str) -> int:
+    """Fence whoever works on the answer: from now on only the returned attempt may record it."""
+    tx.execute(update(answers).where(answers.c.answer_id == answer_id).values(attempt=answers.c.attempt + 1))
+    return int(tx.execute(select(answers.c.attempt).where(answers.c.answer_id == answer_id)).scalar_one())
+
+
+def record(tx: Connection, answer_id: str, attempt: int, state: str, found: Mapping[str, Any]) -> bool:
+    """Record the outcome; False if a later attempt has taken over or it is recorded already."""
+    written = tx.execute(
+        update(answers)
+        .where(answers.c.answer_id == answer_id, answers.c.attempt == attempt, answers.c.state == ASKED)
+        .values(state=state, record=dict(found))
+    )
+    return bool(written.rowcount)
+
+
+def get(tx: Connection, tenant: str, answer_id: str) -> Mapping[str, Any]:
+    """The recorded answer. Raises AnswerNotFound."""
+    query = select(answers.c.record).where(
+        answers.c.tenant == tenant, answers.c.answer_id == answer_id, answers.c.state == DONE
+    )
+    found: Mapping[str, Any] | None = tx.execute(query).scalar_one_or_none()
+    if found is None:
+        raise AnswerNotFound(f"there is no finished answer {answer_id[:64]!r}")
+    return found

@@ -1,0 +1,206 @@
+"""The one way in: documents and facts recorded together in one transaction, each at a record time of its own."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, Insert, Table, insert, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from services.catalog.engine import Database
+from services.catalog.extents import current_pieces, write_passages, write_splice, write_statements
+from services.catalog.ledger import Ledger
+from services.catalog.records import DocumentIn, FactIn
+from services.catalog.tables import (
+    events,
+    fact_extents,
+    facts,
+    occurrences,
+    passages,
+    questions,
+    vector_files,
+    vectors,
+    version_extents,
+    versions,
+)
+from services.common.moment import OPEN_START
+from services.common.nodes.features import DOCUMENTS, FACTS
+from services.common.timeline import apply_splice, assertion_span, splice
+
+
+@dataclass(frozen=True, slots=True)
+class VectorFile:
+    """A file written before the commit that makes it count."""
+
+    file_id: str
+    encoder: str
+    item_ids: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What a commit did: its newest record time, and how many rows said something new."""
+
+    recorded_at: int
+    documents: int
+    facts: int
+    passages: int
+    skipped: int
+
+
+class Recorder:
+    """Records rows in one collection. One instance lives for one transaction."""
+
+    def __init__(self, tx: Connection, tenant: str, collection: str, history_job: str = "") -> None:
+        self._tx, self._tenant, self._collection = tx, tenant, collection
+        self._here = {"tenant": tenant, "collection": collection}
+        self._ledger = Ledger(tx, tenant, collection, history_job)
+        self._passages = 0
+
+    def document(self, row: DocumentIn) -> bool:
+        """Record a version; False if the newest record says so already."""
+        where = {**self._here, "doc_id": row.doc_id}
+        current = current_pieces(self._tx, version_extents, "version_id", where)
+        version = row.version_id(self._tenant, self._collection)
+        recorded = self._ledger.next(row.recorded_at)
+        start = row.valid_from
+        if start is None:
+            if any(piece.content == version for piece in current):
+                return False
+            start = recorded if current else OPEN_START
+        change = splice(current, assertion_span(current, start, row.valid_to), version)
+        if not change.add:
+            return False
+        self._ledger.give(recorded)
+        self._describe(row, version)
+        write_splice(self._tx, version_extents, "version_id", where, change, recorded)
+        after = apply_splice(current, change)
+        self._passages += write_passages(self._tx, where, after, recorded)
+        entity = {**self._here, "view": DOCUMENTS, "entity": row.doc_id}
+        write_statements(self._tx, entity, after, change, recorded)
+        self._event("version", recorded, {"doc_id": row.doc_id, "version_id": version})
+        return True
+
+    def fact(self, row: FactIn) -> bool:
+        """Record a fact; False if the newest record says so already."""
+        question = row.question_key(self._tenant, self._collection)
+        recorded = self._ledger.next(row.recorded_at)
+        where = {"question_key": question}
+        current = current_pieces(self._tx, fact_extents, "fact_id", where)
+        fact = row.fact_id(self._tenant, self._collection)
+        start = OPEN_START if row.valid_from is None else row.valid_from
+        change = splice(current, assertion_span(current, start, row.valid_to), fact)
+        if not change.add:
+            return False
+        self._ledger.give(recorded)
+        self._ask(row, question, recorded)
+        self._tx.execute(
+            self._new(facts).values(
+                fact_id=fact,
+                question_key=question,
+                answer=row.answer,
+                also_accepted=list(row.also_accepted),
+                source=row.source,
+            )
+        )
+        write_splice(self._tx, fact_extents, "fact_id", where, change, recorded)
+        entity = {**self._here, "view": FACTS, "entity": question}
+        write_statements(self._tx, entity, apply_splice(current, change), change, recorded)
+        self._event("fact", recorded, {"question_key": question, "fact_id": fact})
+        return True
+
+    def vector_file(self, file: VectorFile) -> None:
+        """Make a vector file count."""
+        if not file.item_ids:
+            return
+        self._tx.execute(
+            insert(vector_files).values(file_id=file.file_id, encoder=file.encoder, rows=len(file.item_ids))
+        )
+        rows = [{"item_id": item, "encoder": file.encoder, "file_id": file.file_id} for item in file.item_ids]
+        self._tx.execute(self._new(vectors), rows)
+
+    def close(self, counts: tuple[int, int, int]) -> Recorded:
+        documents, told, skipped = counts
+        return Recorded(self._ledger.close(), documents, told, self._passages, skipped)
+
+    def _describe(self, row: DocumentIn, version: str) -> None:
+        known = self._tx.execute(select(versions.c.version_id).where(versions.c.version_id == version))
+        if known.one_or_none() is not None:
+            return
+        self._tx.execute(
+            insert(versions).values(
+                version_id=version,
+                **self._here,
+                doc_id=row.doc_id,
+                title=row.title,
+                uri=row.uri,
+                text=row.text,
+                metadata=dict(row.metadata),
+                dated=row.valid_from is not None,
+            )
+        )
+        named = [(row.passage_id(self._tenant, self._collection, chunk), chunk) for chunk in row.passages]
+        if not named:
+            return
+        self._tx.execute(
+            self._new(passages),
+            [
+                {"passage_id": passage, **self._here, "doc_id": row.doc_id, "embedded": chunk.embedded}
+                for passage, chunk in {passage: (passage, chunk) for passage, chunk in named}.values()
+            ],
+        )
+        self._tx.execute(
+            insert(occurrences),
+            [
+                {
+                    "version_id": version,
+                    "ordinal": chunk.ordinal,
+                    "passage_id": passage,
+                    "section": list(chunk.section),
+                    "start": chunk.start,
+                    "end": chunk.end,
+                }
+                for passage, chunk in named
+            ],
+        )
+
+    def _ask(self, row: FactIn, question: str, recorded: int) -> None:
+        described = {"question_id": row.question_id, "question": row.question, "recorded_at": recorded}
+        self._tx.execute(self._new(questions).values(question_key=question, **self._here, **described))
+
+    def _event(self, kind: str, recorded: int, payload: dict[str, str]) -> None:
+        row = {"event_id": str(uuid.uuid4()), **self._here, "recorded_at": recorded, "kind": kind, "payload": payload}
+        self._tx.execute(insert(events).values(row))
+
+    def _new(self, table: Table) -> Insert:
+        """An insert that leaves a row that is there already as it is."""
+        if self._tx.dialect.name == "postgresql":
+            return postgresql.insert(table).on_conflict_do_nothing()
+        return sqlite.insert(table).on_conflict_do_nothing()
+
+
+def record(
+    database: Database,
+    tenant: str,
+    collection: str,
+    rows: Iterable[DocumentIn | FactIn],
+    files: Iterable[VectorFile] = (),
+    history_job: str = "",
+) -> Recorded:
+    """Record the rows in order, and the vector files with them, or nothing at all."""
+    with database.write() as tx:
+        recorder = Recorder(tx, tenant, collection, history_job)
+        documents = told = skipped = 0
+        for row in rows:
+            if isinstance(row, DocumentIn):
+                new = recorder.document(row)
+                documents += new
+            else:
+                new = recorder.fact(row)
+                told += new
+            skipped += not new
+        for file in files:
+            recorder.vector_file(file)
+        return recorder.close((documents, told, skipped))

@@ -1,0 +1,114 @@
+"""Generations, watermarks, and the one place where a question's moment is resolved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from services.catalog.reading import collection as collection_row
+from services.catalog.records import Generation
+from services.catalog.tables import collections, generations, watermarks
+from services.common.errors import Unavailable
+from services.common.moment import Moment, now
+from services.common.nodes.features import DOCUMENTS, FACTS
+
+
+def index_reader(generation: str) -> str:
+    """The name under which a generation of the index keeps its watermark in the catalog."""
+    return f"index:{generation}"
+
+
+def view_reader(view: str) -> str:
+    """The name under which a feature view keeps its watermark in the catalog."""
+    return f"features:{view}"
+
+
+VIEWS = (FACTS, DOCUMENTS)
+
+
+def live_generation(tx: Connection) -> Generation:
+    """The generation that answers are served from. Raises Unavailable before there is one."""
+    row = tx.execute(select(generations).where(generations.c.live)).one_or_none()
+    if row is None:
+        raise Unavailable("there is no live index generation yet; start the worker, which creates the first")
+    return Generation(row.generation, row.encoder, row.dimensions, row.rotation, row.quantization, row.schema_version)
+
+
+def ensure_generation(tx: Connection, generation: Generation) -> None:
+    """Make the generation live if there is none at all."""
+    if tx.execute(select(generations.c.generation).limit(1)).one_or_none() is None:
+        tx.execute(
+            insert(generations).values(
+                generation=generation.name,
+                encoder=generation.encoder,
+                dimensions=generation.dimensions,
+                rotation=generation.rotation,
+                quantization=generation.quantization,
+                schema_version=generation.schema_version,
+                live=True,
+                created_at=now(),
+            )
+        )
+
+
+def set_watermark(tx: Connection, reader: str, tenant: str, collection: str, recorded_at: int) -> None:
+    """Note how far a reader has durably applied a collection's record."""
+    here = {"reader": reader, "tenant": tenant, "collection": collection}
+    same = [watermarks.c[name] == value for name, value in here.items()]
+    if tx.execute(update(watermarks).where(*same).values(recorded_at=recorded_at)).rowcount == 0:
+        tx.execute(insert(watermarks).values(**here, recorded_at=recorded_at))
+
+
+def forget_reader(tx: Connection, reader: str) -> None:
+    """Drop every watermark of a reader that has been dropped."""
+    tx.execute(delete(watermarks).where(watermarks.c.reader == reader))
+
+
+def resolve_moment(
+    tx: Connection, tenant: str, name: str, generation: Generation, as_of: int, known_at: int | None
+) -> Moment:
+    """Pin the moment of one question.
+
+    `known_at` defaults to the lowest watermark the question needs, never to the clock. A given one is pinned to the
+    newest record at or before it: the record of that time is complete, so a replay sees the same.
+    """
+    row = collection_row(tx, tenant, name)
+    if known_at is not None:
+        return Moment(as_of, min(known_at, row.recorded_at))
+    readers = [index_reader(generation.name), *(view_reader(view) for view in VIEWS)]
+    return Moment(as_of, _lowest(tx, tenant, name, readers, row.created_at))
+
+
+def _lowest(tx: Connection, tenant: str, name: str, readers: Iterable[str], never: int) -> int:
+    table = watermarks
+    wanted = list(readers)
+    query = select(table.c.recorded_at).where(
+        table.c.tenant == tenant, table.c.collection == name, table.c.reader.in_(wanted)
+    )
+    found = list(tx.execute(query).scalars())
+    return min(found) if len(found) == len(wanted) else never
+
+
+def lagging(tx: Connection, readers: Iterable[str]) -> list[tuple[str, str, str]]:
+    """Every (reader, tenant, collection) whose watermark is behind the newest record."""
+    behind = []
+    for reader in readers:
+        query = (
+            select(collections.c.tenant, collections.c.collection)
+            .outerjoin(
+                watermarks,
+                (watermarks.c.tenant == collections.c.tenant)
+                & (watermarks.c.collection == collections.c.collection)
+                & (watermarks.c.reader == reader),
+            )
+            .where(watermarks.c.recorded_at.is_(None) | (watermarks.c.recorded_at < collections.c.recorded_at))
+        )
+        behind += [(reader, tenant, name) for tenant, name in tx.execute(query)]
+    return behind
+
+
+def known_collections(tx: Connection) -> list[tuple[str, str, int]]:
+    """Every (tenant, collection, newest record time)."""
+    query = select(collections.c.tenant, collections.c.collection, collections.c.recorded_at)
+    return [(tenant, name, recorded) for tenant, name, recorded in tx.execute(query)]

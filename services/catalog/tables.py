@@ -1,0 +1,217 @@
+"""The catalog's tables: the source of truth of everything Almanac holds.
+
+Times are int64 microseconds since the epoch. Extents are written once and changed once, when they are closed; nothing
+else that a reader may have seen is ever updated.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Index, Integer, MetaData, String, Table, Text
+
+metadata = MetaData()
+
+
+def _scope() -> list[Column[str]]:
+    return [Column("tenant", String(64), nullable=False), Column("collection", String(128), nullable=False)]
+
+
+def _extent() -> list[Column[int]]:
+    names = ("valid_from", "valid_to", "recorded_from", "recorded_to")
+    return [Column(name, BigInteger, nullable=False) for name in names]
+
+
+collections = Table(
+    "collections",
+    metadata,
+    Column("tenant", String(64), primary_key=True),
+    Column("collection", String(128), primary_key=True),
+    Column("created_at", BigInteger, nullable=False),
+    Column("recorded_at", BigInteger, nullable=False, comment="the newest record time given out"),
+    Column("history_job", String(64), nullable=False, comment="the only job that may set record times here"),
+)
+
+versions = Table(
+    "versions",
+    metadata,
+    Column("version_id", String(36), primary_key=True),
+    *_scope(),
+    Column("doc_id", String(512), nullable=False),
+    Column("title", Text, nullable=False),
+    Column("uri", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("metadata", JSON, nullable=False),
+    Column("dated", Boolean, nullable=False),
+)
+
+version_extents = Table(
+    "version_extents",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("version_id", String(36), nullable=False),
+    *_scope(),
+    Column("doc_id", String(512), nullable=False),
+    *_extent(),
+    Index("version_extents_by_document", "tenant", "collection", "doc_id", "recorded_to"),
+    Index("version_extents_by_version", "version_id"),
+)
+
+passages = Table(
+    "passages",
+    metadata,
+    Column("passage_id", String(36), primary_key=True),
+    *_scope(),
+    Column("doc_id", String(512), nullable=False),
+    Column("embedded", Text, nullable=False, comment="the exact text embedded: title, section path, body"),
+)
+
+occurrences = Table(
+    "occurrences",
+    metadata,
+    Column("version_id", String(36), primary_key=True),
+    Column("ordinal", Integer, primary_key=True),
+    Column("passage_id", String(36), nullable=False),
+    Column("section", JSON, nullable=False),
+    Column("start", Integer, nullable=False),
+    Column("end", Integer, nullable=False),
+    Index("occurrences_by_passage", "passage_id"),
+)
+
+passage_extents = Table(
+    "passage_extents",
+    metadata,
+    Column("point_id", String(36), primary_key=True),
+    Column("passage_id", String(36), nullable=False),
+    *_scope(),
+    Column("doc_id", String(512), nullable=False),
+    Column("metadata", JSON, nullable=False),
+    *_extent(),
+    Index("passage_extents_by_document", "tenant", "collection", "doc_id", "recorded_to"),
+    Index("passage_extents_by_start", "tenant", "collection", "recorded_from"),
+    Index("passage_extents_by_end", "tenant", "collection", "recorded_to"),
+)
+
+questions = Table(
+    "questions",
+    metadata,
+    Column("question_key", String(36), primary_key=True),
+    *_scope(),
+    Column("question_id", String(512), nullable=False),
+    Column("question", Text, nullable=False),
+    Column("recorded_at", BigInteger, nullable=False),
+    Index("questions_by_record", "tenant", "collection", "recorded_at"),
+)
+
+facts = Table(
+    "facts",
+    metadata,
+    Column("fact_id", String(36), primary_key=True),
+    Column("question_key", String(36), nullable=False),
+    Column("answer", Text, nullable=False),
+    Column("also_accepted", JSON, nullable=False),
+    Column("source", Text, nullable=False),
+)
+
+fact_extents = Table(
+    "fact_extents",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("fact_id", String(36), nullable=False),
+    Column("question_key", String(36), nullable=False),
+    *_extent(),
+    Index("fact_extents_by_question", "question_key", "recorded_to"),
+)
+
+statements = Table(
+    "statements",
+    metadata,
+    Column("tenant", String(64), primary_key=True),
+    Column("collection", String(128), primary_key=True),
+    Column("view", String(64), primary_key=True),
+    Column("entity", String(512), primary_key=True),
+    Column("event", BigInteger, primary_key=True),
+    Column("created", BigInteger, primary_key=True),
+    Column("content", String(36), comment="version or fact id; null where nothing holds"),
+    Column("until", BigInteger, nullable=False),
+    Index("statements_by_record", "tenant", "collection", "view", "created"),
+)
+
+vector_files = Table(
+    "vector_files",
+    metadata,
+    Column("file_id", String(36), primary_key=True),
+    Column("encoder", String(128), nullable=False),
+    Column("rows", Integer, nullable=False),
+)
+
+vectors = Table(
+    "vectors",
+    metadata,
+    Column("item_id", String(36), primary_key=True),
+    Column("encoder", String(128), primary_key=True),
+    Column("file_id", String(36), nullable=False),
+)
+
+generations = Table(
+    "generations",
+    metadata,
+    Column("generation", String(36), primary_key=True),
+    Column("encoder", String(128), nullable=False),
+    Column("dimensions", Integer, nullable=False),
+    Column("rotation", String(16), nullable=False),
+    Column("quantization", String(16), nullable=False),
+    Column("schema_version", Integer, nullable=False),
+    Column("live", Boolean, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+watermarks = Table(
+    "watermarks",
+    metadata,
+    Column("reader", String(64), primary_key=True),
+    Column("tenant", String(64), primary_key=True),
+    Column("collection", String(128), primary_key=True),
+    Column("recorded_at", BigInteger, nullable=False),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("event_id", String(36), primary_key=True),
+    *_scope(),
+    Column("recorded_at", BigInteger, nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("payload", JSON, nullable=False),
+    Index("events_by_record", "tenant", "collection", "recorded_at"),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("job_id", String(36), primary_key=True),
+    *_scope(),
+    Column("kind", String(16), nullable=False),
+    Column("request", JSON, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("cursor", Integer, nullable=False, comment="input rows durably handled; a resumed job starts after them"),
+    Column("total", Integer),
+    Column("counts", JSON, nullable=False),
+    Column("failures", JSON, nullable=False),
+    Column("error", Text, nullable=False),
+    Column("lease_until", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    Index("jobs_by_state", "state", "lease_until"),
+)
+
+answers = Table(
+    "answers",
+    metadata,
+    Column("answer_id", String(36), primary_key=True),
+    *_scope(),
+    Column("state", String(16), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("request", JSON, nullable=False),
+    Column("record", JSON),
+    Column("created_at", BigInteger, nullable=False),
+    Index("answers_by_time", "tenant", "created_at"),
+)

@@ -1,0 +1,122 @@
+"""What goes into the graph and what comes out: the question, its citations, the answer, and the events on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from services.catalog.records import Generation
+from services.common.moment import OPEN_END, OPEN_START, Moment, format_instant
+from services.common.nodes.scope import Scope
+
+Grounding = Literal["generated", "quoted", "abstained"]
+EventKind = Literal["step", "citation", "text", "done", "error", "alive"]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One question, its moment resolved and its generation read once; both pinned from here on."""
+
+    answer_id: str
+    tenant: str
+    collection: str
+    text: str
+    moment: Moment
+    generation: Generation
+    filters: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    generate: bool = True
+    max_tokens: int = 96
+    adapter: str = ""
+
+    @property
+    def scope(self) -> Scope:
+        return Scope(self.tenant, self.collection, self.generation.name, self.moment)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Question:
+        pinned = {"moment": Moment(**data["moment"]), "generation": Generation(**data["generation"])}
+        return cls(**{**data, **pinned})
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """A quote and where it stands: `quote` is exactly the version's text at [start, end).
+
+    A fact is cited with its answer as the quote; `doc_id` is then empty and `uri` its source.
+    """
+
+    n: int
+    kind: Literal["passage", "fact"]
+    doc_id: str
+    version_id: str
+    passage_id: str
+    title: str
+    uri: str
+    quote: str
+    start: int
+    end: int
+    valid_from: int
+    valid_to: int
+    recorded_from: int
+    score: float
+    dated: bool = True
+
+    def to_json(self) -> dict[str, Any]:
+        """Times as ISO strings; open ends as null; an undated document says so."""
+        return {
+            **asdict(self),
+            "valid_from": iso(self.valid_from),
+            "valid_to": iso(self.valid_to),
+            "recorded_from": iso(self.recorded_from),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer with all that is needed to check it and to run it again."""
+
+    id: str
+    question: str
+    collection: str
+    answer: str
+    citations: Sequence[Citation]
+    moment: Moment
+    grounding: Grounding
+    degraded: Sequence[str]
+    timings_ms: Mapping[str, float]
+    usage: Mapping[str, int]
+    models: Mapping[str, str]
+    generation: str
+    exact: bool = True
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            **asdict(self),
+            "citations": [citation.to_json() for citation in self.citations],
+            "moment": moment_json(self.moment),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something a reader of the answer is told as it happens."""
+
+    kind: EventKind
+    data: Mapping[str, Any]
+
+
+Emit = Callable[[Event], Awaitable[None]]
+"""Where events go: the stream in a worker, the connection itself in the gateway, a list in a test."""
+
+
+def iso(instant: int) -> str | None:
+    """An instant for people; an open end is none."""
+    return None if instant in (OPEN_START, OPEN_END) else format_instant(instant)
+
+
+def moment_json(moment: Moment) -> dict[str, str]:
+    return {"as_of": format_instant(moment.as_of), "known_at": format_instant(moment.known_at)}
