@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, Insert, Table, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from services.catalog.engine import Database
 from services.catalog.extents import current_pieces, write_passages, write_splice, write_statements
 from services.catalog.ledger import Ledger
 from services.catalog.records import DocumentIn, FactIn
@@ -39,17 +38,6 @@ class VectorFile:
     item_ids: Sequence[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """What a commit did: its newest record time, and how many rows said something new."""
-
-    recorded_at: int
-    documents: int
-    facts: int
-    passages: int
-    skipped: int
-
-
 class Recorder:
     """Records rows in one collection. One instance lives for one transaction."""
 
@@ -57,7 +45,8 @@ class Recorder:
         self._tx, self._tenant, self._collection = tx, tenant, collection
         self._here = {"tenant": tenant, "collection": collection}
         self._ledger = Ledger(tx, tenant, collection, history_job)
-        self._passages = 0
+        self.passages = 0
+        """How many points of passages were added or closed."""
 
     def document(self, row: DocumentIn) -> bool:
         """Record a version; False if the newest record says so already."""
@@ -77,7 +66,7 @@ class Recorder:
         self._describe(row, version)
         write_splice(self._tx, version_extents, "version_id", where, change, recorded)
         after = apply_splice(current, change)
-        self._passages += write_passages(self._tx, where, after, recorded)
+        self.passages += write_passages(self._tx, where, after, recorded)
         entity = {**self._here, "view": DOCUMENTS, "entity": row.doc_id}
         write_statements(self._tx, entity, after, change, recorded)
         self._event("version", recorded, {"doc_id": row.doc_id, "version_id": version})
@@ -111,8 +100,13 @@ class Recorder:
         self._event("fact", recorded, {"question_key": question, "fact_id": fact})
         return True
 
-    def vector_file(self, file: VectorFile) -> None:
-        """Make a vector file count."""
+    def close(self, *files: VectorFile) -> int:
+        """Make the vector files count; returns the newest record time of the collection."""
+        for file in files:
+            self._vector_file(file)
+        return self._ledger.close()
+
+    def _vector_file(self, file: VectorFile) -> None:
         if not file.item_ids:
             return
         self._tx.execute(
@@ -120,10 +114,6 @@ class Recorder:
         )
         rows = [{"item_id": item, "encoder": file.encoder, "file_id": file.file_id} for item in file.item_ids]
         self._tx.execute(self._new(vectors), rows)
-
-    def close(self, counts: tuple[int, int, int]) -> Recorded:
-        documents, told, skipped = counts
-        return Recorded(self._ledger.close(), documents, told, self._passages, skipped)
 
     def _describe(self, row: DocumentIn, version: str) -> None:
         known = self._tx.execute(select(versions.c.version_id).where(versions.c.version_id == version))
@@ -179,28 +169,3 @@ class Recorder:
         if self._tx.dialect.name == "postgresql":
             return postgresql.insert(table).on_conflict_do_nothing()
         return sqlite.insert(table).on_conflict_do_nothing()
-
-
-def record(
-    database: Database,
-    tenant: str,
-    collection: str,
-    rows: Iterable[DocumentIn | FactIn],
-    files: Iterable[VectorFile] = (),
-    history_job: str = "",
-) -> Recorded:
-    """Record the rows in order, and the vector files with them, or nothing at all."""
-    with database.write() as tx:
-        recorder = Recorder(tx, tenant, collection, history_job)
-        documents = told = skipped = 0
-        for row in rows:
-            if isinstance(row, DocumentIn):
-                new = recorder.document(row)
-                documents += new
-            else:
-                new = recorder.fact(row)
-                told += new
-            skipped += not new
-        for file in files:
-            recorder.vector_file(file)
-        return recorder.close((documents, told, skipped))

@@ -1,0 +1,63 @@
+"""Advance: bring every reader up to what the catalog has recorded, each from its own watermark."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import TypeVar
+
+from services.catalog.changes import feature_changes, index_changes
+from services.catalog.engine import Database
+from services.catalog.records import Generation
+from services.catalog.state import VIEWS, index_reader, set_watermark, view_reader
+from services.catalog.vectors import VectorFiles
+from services.common.nodes.features import Features
+from services.common.nodes.retriever import Retriever
+from services.common.nodes.scope import Stretch
+
+Batch = TypeVar("Batch")
+
+
+class Readers:
+    """The index and the feature views, advanced one stretch at a time."""
+
+    def __init__(self, catalog: Database, files: VectorFiles, retriever: Retriever, features: Features) -> None:
+        self._catalog, self._files = catalog, files
+        self._retriever, self._features = retriever, features
+
+    async def advance(self, generation: Generation, tenant: str, collection: str, to: int) -> None:
+        """Apply all that was recorded up to `to`, everywhere; what a reader has already is not sent again."""
+        await asyncio.gather(
+            self.advance_index(generation, tenant, collection, to),
+            *(self.advance_view(view, tenant, collection, to) for view in VIEWS),
+        )
+
+    async def advance_index(self, generation: Generation, tenant: str, collection: str, to: int) -> None:
+        position = await self._retriever.position(generation.name, tenant, collection)
+        if position < to:
+            stretch = Stretch(tenant, collection, position, to)
+            batches = self._snapshot(lambda tx: index_changes(tx, self._files, generation, stretch))
+            position = await self._retriever.apply(generation.name, stretch, batches)
+        await self._note(index_reader(generation.name), tenant, collection, position)
+
+    async def advance_view(self, view: str, tenant: str, collection: str, to: int) -> None:
+        position = await self._features.position(view, tenant, collection)
+        if position < to:
+            stretch = Stretch(tenant, collection, position, to)
+            rows = self._snapshot(lambda tx: feature_changes(tx, view, stretch))
+            position = await self._features.append(view, stretch, rows)
+        await self._note(view_reader(view), tenant, collection, position)
+
+    async def _note(self, reader: str, tenant: str, collection: str, position: int) -> None:
+        def write() -> None:
+            with self._catalog.write() as tx:
+                set_watermark(tx, reader, tenant, collection, position)
+
+        await asyncio.to_thread(write)
+
+    async def _snapshot(self, select: Callable[..., Iterator[Batch]]) -> AsyncIterator[Batch]:
+        """The batches of one consistent snapshot, read off the event loop and a batch ahead of its reader."""
+        with self._catalog.read() as tx:
+            batches = select(tx)
+            while (batch := await asyncio.to_thread(next, batches, None)) is not None:
+                yield batch
