@@ -17,7 +17,7 @@ import time
 import tomllib
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
@@ -160,7 +160,8 @@ class ModelCache:
             return place
         with self._incoming() as stage:
             _fetch(model, stage, say)
-            self._put(stage / "model", place, stage)
+            if not _whole(place, model):
+                _put(stage / "model", place, stage)
         say(f"{model.name}: ready in {place}")
         return place
 
@@ -172,22 +173,23 @@ class ModelCache:
         """A scratch directory on the cache's own filesystem, so that placing is one rename."""
         self._root.mkdir(parents=True, exist_ok=True)
         for left in self._root.glob(f"{_INCOMING}*"):
-            if time.time() - left.stat().st_mtime > _ABANDONED_SECONDS:
-                shutil.rmtree(left, ignore_errors=True)
+            with suppress(FileNotFoundError):
+                if time.time() - left.stat().st_mtime > _ABANDONED_SECONDS:
+                    shutil.rmtree(left, ignore_errors=True)
         with tempfile.TemporaryDirectory(prefix=_INCOMING, dir=self._root) as stage:
             yield Path(stage)
 
-    @staticmethod
-    def _put(fetched: Path, place: Path, stage: Path) -> None:
-        place.parent.mkdir(exist_ok=True)
-        if place.exists():
-            place.rename(stage / "corrupt")
-        try:
-            fetched.rename(place)
-        except OSError as error:
-            # Another process placed the same verified files first.
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                raise
+
+def _put(fetched: Path, place: Path, stage: Path) -> None:
+    place.parent.mkdir(exist_ok=True)
+    with suppress(FileNotFoundError):
+        place.rename(stage / "damaged")
+    try:
+        fetched.rename(place)
+    except OSError as error:
+        # Another process has placed the same verified files in the meantime.
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
 
 
 def _fetch(model: Model, stage: Path, say: Progress) -> None:

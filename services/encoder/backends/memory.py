@@ -1,0 +1,50 @@
+"""Words hashed into vectors: no model file, nothing learned, the same everywhere. For tests and trials."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from services.common.models import Model
+from services.common.nodes.encoder import Vectors
+
+_WORD = re.compile(r"\w+")
+_SPECIAL_TOKENS = 2
+
+
+class MemoryBackend:
+    def reads(self, model: Model) -> bool:
+        return True
+
+    def load(self, model: Model) -> HashedWords:
+        return HashedWords(model.dimensions, model.max_tokens)
+
+
+class HashedWords:
+    """The sum of one random direction per word: texts that share words are close."""
+
+    def __init__(self, dimensions: int, max_tokens: int) -> None:
+        self._dimensions = dimensions
+        self._max_tokens = max_tokens
+
+    def lengths(self, texts: Sequence[str]) -> list[int]:
+        return [len(self._words(text)) + _SPECIAL_TOKENS for text in texts]
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        return np.stack([self._row(text) for text in texts]).astype(np.float32)
+
+    def _words(self, text: str) -> list[str]:
+        return _WORD.findall(text.lower())[: self._max_tokens - _SPECIAL_TOKENS]
+
+    def _row(self, text: str) -> npt.NDArray[np.float64]:
+        total = np.sum([self._direction(word) for word in self._words(text) or [""]], axis=0)
+        unit: npt.NDArray[np.float64] = total / np.linalg.norm(total)
+        return unit
+
+    def _direction(self, word: str) -> npt.NDArray[np.float64]:
+        seed = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest())
+        return np.random.default_rng(seed).standard_normal(self._dimensions)

@@ -1,0 +1,73 @@
+"""ONNX Runtime: a BERT-like `model.onnx` beside its `tokenizer.json`, mean-pooled over the attention mask."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from tokenizers import Encoding, Tokenizer
+
+from services.common.models import Model, ModelCache
+from services.common.nodes.encoder import Vectors
+
+_MODEL, _TOKENIZER = "model.onnx", "tokenizer.json"
+
+
+class OnnxBackend:
+    def __init__(self, cache: ModelCache, threads: int) -> None:
+        self._cache = cache
+        self._threads = threads or len(os.sched_getaffinity(0))
+
+    def reads(self, model: Model) -> bool:
+        return {_MODEL, _TOKENIZER} <= {file.name for file in model.files}
+
+    def load(self, model: Model) -> OnnxModel:
+        return OnnxModel(self._cache.path(model), model.max_tokens, self._threads)
+
+
+class OnnxModel:
+    def __init__(self, directory: Path, max_tokens: int, threads: int) -> None:
+        self._tokenizer = Tokenizer.from_file(str(directory / _TOKENIZER))
+        self._tokenizer.enable_truncation(max_tokens)
+        self._tokenizer.no_padding()
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        # Idle threads that spin would take the cores from the nodes beside this one.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self._session = onnxruntime.InferenceSession(
+            str(directory / _MODEL), options, providers=["CPUExecutionProvider"]
+        )
+        self._inputs = {put.name for put in self._session.get_inputs()}
+
+    def lengths(self, texts: Sequence[str]) -> list[int]:
+        return [len(encoding.ids) for encoding in self._tokenizer.encode_batch_fast(list(texts))]
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        ids, mask = _padded(self._tokenizer.encode_batch_fast(list(texts)))
+        feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+        (hidden,) = self._session.run(
+            ["last_hidden_state"], {name: value for name, value in feeds.items() if name in self._inputs}
+        )
+        return _mean_pooled(hidden, mask)
+
+
+def _padded(encodings: list[Encoding]) -> tuple[np.ndarray, np.ndarray]:
+    """Token ids and attention mask, int64, shape (texts, longest)."""
+    longest = max(len(encoding.ids) for encoding in encodings)
+    ids = np.zeros((len(encodings), longest), np.int64)
+    mask = np.zeros_like(ids)
+    for row, encoding in enumerate(encodings):
+        ids[row, : len(encoding.ids)] = encoding.ids
+        mask[row, : len(encoding.ids)] = 1
+    return ids, mask
+
+
+def _mean_pooled(hidden: np.ndarray, mask: np.ndarray) -> Vectors:
+    """Unit rows, shape (texts, dimensions), from (texts, longest, dimensions)."""
+    summed = np.einsum("tld,tl->td", hidden, mask.astype(np.float32), dtype=np.float32)
+    unit: Vectors = summed / np.linalg.norm(summed, axis=1, keepdims=True)
+    return unit

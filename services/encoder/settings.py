@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import NoDecode
+
+from services.common.settings import Settings
+
+
+class EncoderSettings(Settings):
+    """Settings of the encoder."""
+
+    encoder_backend: Literal["onnx", "memory"] = Field("onnx", description="What computes vectors.")
+    encoder_models: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Comma-separated names of the models served beside `encoder_model`, each loaded when first asked "
+        "for. Default: every encoder of the manifest that the backend can read.",
+    )
+    encoder_batch_size: int = Field(8, ge=1, description="Texts per batch of the engine; more is not faster on a CPU.")
+    encoder_threads: int = Field(0, ge=0, description="Threads of the engine; 0: one per core.")
+
+    @field_validator("encoder_models", mode="before")
+    @classmethod
+    def _listed(cls, value: object) -> object:
+        return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
