@@ -74,6 +74,14 @@ def get(tx: Connection, tenant: str, job_id: str) -> Job:
     return _job(row)
 
 
+def by_id(tx: Connection, job_id: str) -> Job:
+    """A job whoever's it is; for workers only. Raises JobNotFound."""
+    row = tx.execute(select(jobs).where(jobs.c.job_id == job_id)).one_or_none()
+    if row is None:
+        raise JobNotFound(f"there is no job {job_id[:64]!r}")
+    return _job(row)
+
+
 def newest(tx: Connection, tenant: str, limit: int) -> list[Job]:
     query = select(jobs).where(jobs.c.tenant == tenant).order_by(jobs.c.created_at.desc()).limit(limit)
     return [_job(row) for row in tx.execute(query)]

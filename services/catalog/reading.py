@@ -46,8 +46,10 @@ class CollectionInfo:
     recorded_at: int
 
 
-def passages_at(tx: Connection, passage_ids: Sequence[str], moment: Moment) -> dict[str, Located]:
-    """The passages visible at the moment, each where it first stands in the version visible then.
+def passages_at(
+    tx: Connection, tenant: str, name: str, passage_ids: Sequence[str], moment: Moment
+) -> dict[str, Located]:
+    """The collection's passages visible at the moment, each where it first stands in the version visible then.
 
     A passage id missing from the result is not visible: this is the last check of the moment.
     """
@@ -55,7 +57,12 @@ def passages_at(tx: Connection, passage_ids: Sequence[str], moment: Moment) -> d
         select(occurrences, versions, *_rectangle(version_extents))
         .join(versions, versions.c.version_id == occurrences.c.version_id)
         .join(version_extents, version_extents.c.version_id == versions.c.version_id)
-        .where(occurrences.c.passage_id.in_(passage_ids), _visible(version_extents, moment))
+        .where(
+            occurrences.c.passage_id.in_(passage_ids),
+            versions.c.tenant == tenant,
+            versions.c.collection == name,
+            _visible(version_extents, moment),
+        )
         .order_by(occurrences.c.ordinal.desc())
     )
     return {row.passage_id: _located(row) for row in tx.execute(query)}
@@ -68,6 +75,17 @@ def fact_at(tx: Connection, question_key: str, fact_id: str, moment: Moment) -> 
     )
     row = tx.execute(query).one_or_none()
     return None if row is None else _fact(row)
+
+
+def question_named(tx: Connection, tenant: str, name: str, text: str, known_at: int) -> str | None:
+    """The key of the canonical question that reads exactly so, if it was on record at `known_at`."""
+    query = select(questions.c.question_key).where(
+        questions.c.tenant == tenant,
+        questions.c.collection == name,
+        questions.c.question == text,
+        questions.c.recorded_at <= known_at,
+    )
+    return tx.execute(query.limit(1)).scalar_one_or_none()
 
 
 def question_texts(tx: Connection, question_keys: Iterable[str], known_at: int) -> dict[str, str]:

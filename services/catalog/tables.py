@@ -99,6 +99,7 @@ questions = Table(
     Column("question", Text, nullable=False),
     Column("recorded_at", BigInteger, nullable=False),
     Index("questions_by_record", "tenant", "collection", "recorded_at"),
+    Index("questions_by_text", "tenant", "collection", "question"),
 )
 
 facts = Table(

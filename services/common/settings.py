@@ -13,6 +13,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 _LONGEST_SOCKET_PATH = 90
 """A unix socket's path must stay below 108 bytes (`sun_path` in unix(7)); names take up to 18 of them."""
 
+_UNSET = Path()
+"""A path that was not given."""
+
 
 class Settings(BaseSettings):
     """Settings of the whole stack. Empty addresses mean the embedded one: unix sockets and files under `home`."""
@@ -22,12 +25,12 @@ class Settings(BaseSettings):
     home: Path = Field(Path(".almanac"), description="Where all state lies; two homes are two independent stacks.")
     log_level: str = Field("info", description="Least severe level that is logged.")
     tenant: str = Field("local", description="The only tenant, until keys name others.")
-    models_dir: Path | None = Field(None, description="The model cache. Default: `HOME/.cache/almanac/models`.")
+    models_dir: Path = Field(_UNSET, description="The model cache. Default: `HOME/.cache/almanac/models`.")
     models_manifest: Path | None = Field(None, description="Another manifest than the packaged `models.toml`.")
     encoder_model: str = Field("all-MiniLM-L6-v2", description="The encoder of new index generations.")
     catalog_url: str = Field("", description="SQLAlchemy URL of the catalog. Default: SQLite under `home`.")
-    vectors_dir: Path | None = Field(None, description="Where vector files lie. Default: `home/vectors`.")
-    uploads_dir: Path | None = Field(None, description="Where uploads wait for ingestion. Default: `home/uploads`.")
+    vectors_dir: Path = Field(_UNSET, description="Where vector files lie. Default: `home/vectors`.")
+    uploads_dir: Path = Field(_UNSET, description="Where uploads wait for ingestion. Default: `home/uploads`.")
     broker_url: str = Field("", description="Redis URL of broker and streams. Default: the embedded Valkey.")
     encoder_address: str = Field("", description="gRPC address of the encoder. Default: a unix socket.")
     retriever_address: str = Field("", description="gRPC address of the retriever. Default: a unix socket.")
@@ -39,10 +42,10 @@ class Settings(BaseSettings):
         home = self.home.resolve()
         defaults: dict[str, object] = {
             "home": home,
-            "models_dir": self.models_dir or Path.home() / ".cache" / "almanac" / "models",
+            "models_dir": self._or(self.models_dir, Path.home() / ".cache" / "almanac" / "models"),
             "catalog_url": self.catalog_url or f"sqlite:///{home / 'catalog.db'}",
-            "vectors_dir": self.vectors_dir or home / "vectors",
-            "uploads_dir": self.uploads_dir or home / "uploads",
+            "vectors_dir": self._or(self.vectors_dir, home / "vectors"),
+            "uploads_dir": self._or(self.uploads_dir, home / "uploads"),
             "broker_url": self.broker_url or f"unix://{self.run_dir / 'valkey.sock'}",
         }
         for node in ("encoder", "retriever", "features", "generator"):
@@ -52,6 +55,10 @@ class Settings(BaseSettings):
             object.__setattr__(self, name, value)
         return self
 
+    @staticmethod
+    def _or(given: Path, default: Path) -> Path:
+        return default if given == _UNSET else given.resolve()
+
     @property
     def run_dir(self) -> Path:
         """Where sockets lie: under `home`, or in a private temporary directory where that path is too long."""
@@ -60,6 +67,11 @@ class Settings(BaseSettings):
             return inside
         digest = hashlib.sha256(str(inside).encode()).hexdigest()[:12]
         return Path(tempfile.gettempdir()) / f"almanac-{digest}"
+
+    @property
+    def celery_broker_url(self) -> str:
+        """The broker's URL as Celery's transport spells it."""
+        return self.broker_url.replace("unix://", "redis+socket://", 1)
 
     @property
     def log_dir(self) -> Path:

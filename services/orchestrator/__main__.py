@@ -1,0 +1,33 @@
+"""The worker process."""
+
+from __future__ import annotations
+
+from services.common.logging import configure
+from services.orchestrator.app import INGEST_QUEUE, add_tasks, create_app, start_sweeper
+from services.orchestrator.graph.stream import ANSWER_QUEUE
+from services.orchestrator.runtime import Runtime
+from services.orchestrator.settings import WorkerSettings
+
+
+def main() -> None:
+    settings = WorkerSettings()
+    configure("worker", settings.log_level)
+    runtime = Runtime(settings)
+    app = create_app(settings)
+    add_tasks(app, runtime)
+    start_sweeper(app, runtime)
+    app.worker_main(
+        [
+            "worker",
+            "--pool=threads",
+            f"--concurrency={settings.worker_threads}",
+            f"--queues={ANSWER_QUEUE},{INGEST_QUEUE}",
+            f"--loglevel={settings.log_level}",
+            "--without-gossip",
+            "--without-mingle",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()

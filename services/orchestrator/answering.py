@@ -1,0 +1,73 @@
+"""Work on one answer: its events to the stream, its record to the catalog, its attempt fenced by both."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import structlog
+from redis.exceptions import RedisError
+
+from services.catalog import answers
+from services.catalog.engine import Database
+from services.common.errors import AlmanacError, Internal
+from services.orchestrator.graph.answer import Event, Question
+from services.orchestrator.graph.nodes import Nodes
+from services.orchestrator.graph.run import answer
+from services.orchestrator.graph.stream import HEARTBEAT_SECONDS, AnswerStream, Fenced
+
+log = structlog.get_logger()
+
+
+async def work(nodes: Nodes, stream: AnswerStream, answer_id: str, attempt: int) -> None:
+    """Answer, unless somebody has already; stops without a word once a later attempt has taken over."""
+    asked = await asyncio.to_thread(_asked, nodes.catalog, answer_id)
+    if asked is None:
+        return
+    try:
+        async with asyncio.TaskGroup() as group:
+            beating = group.create_task(_beat(stream, attempt))
+            await _answer(nodes, stream, Question.from_json(asked), attempt)
+            beating.cancel()
+    except* Fenced:
+        log.info("answer_taken_over", answer_id=answer_id, attempt=attempt)
+    except* (RedisError, OSError) as failures:
+        # The gateway sees the same and answers by itself.
+        log.warning("stream_lost", answer_id=answer_id, reason=str(failures.exceptions[0]))
+
+
+async def _beat(stream: AnswerStream, attempt: int) -> None:
+    while True:
+        await stream.append(attempt, Event("alive", {}))
+        await asyncio.sleep(HEARTBEAT_SECONDS)
+
+
+async def _answer(nodes: Nodes, stream: AnswerStream, question: Question, attempt: int) -> None:
+    async def emit(event: Event) -> None:
+        await stream.append(attempt, event)
+
+    try:
+        released = await stream.released() if attempt > 1 else ""
+        found = (await answer(nodes, question, emit, released)).to_json()
+        state, last = answers.DONE, Event("done", {"answer": found})
+    except (Fenced, RedisError):
+        raise
+    except AlmanacError as error:
+        state, found = answers.FAILED, error.problem()
+        last = Event("error", {"problem": found})
+    except Exception:
+        log.exception("answer_failed", answer_id=question.answer_id)
+        state, found = answers.FAILED, Internal("the answer failed unexpectedly; the worker's log says why").problem()
+        last = Event("error", {"problem": found})
+    if await asyncio.to_thread(_record, nodes.catalog, question.answer_id, attempt, state, found):
+        await emit(last)
+
+
+def _asked(catalog: Database, answer_id: str) -> Any:
+    with catalog.read() as tx:
+        return answers.request(tx, answer_id)
+
+
+def _record(catalog: Database, answer_id: str, attempt: int, state: str, found: dict[str, Any]) -> bool:
+    with catalog.write() as tx:
+        return answers.record(tx, answer_id, attempt, state, found)

@@ -1,0 +1,58 @@
+"""The Celery application: which tasks there are, and on which queues."""
+
+from __future__ import annotations
+
+import asyncio
+
+from celery import Celery
+
+from services.orchestrator import answering, ingesting
+from services.orchestrator.graph.stream import ANSWER_QUEUE, ANSWER_TASK, AnswerStream
+from services.orchestrator.runtime import Runtime
+from services.orchestrator.settings import WorkerSettings
+from services.orchestrator.sweeping import Sweeper
+
+INGEST_TASK = "almanac.ingest"
+INGEST_QUEUE = "ingest"
+
+
+def create_app(settings: WorkerSettings) -> Celery:
+    """The application, without its tasks: enough to send them."""
+    app = Celery("almanac", broker=settings.celery_broker_url)
+    app.conf.update(
+        task_ignore_result=True,
+        task_store_errors_even_if_ignored=False,
+        # The catalog's leases and the gateway's attempts bring lost work back; redelivery would only double it.
+        task_acks_late=False,
+        worker_prefetch_multiplier=1,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        worker_hijack_root_logger=False,
+        task_routes={ANSWER_TASK: {"queue": ANSWER_QUEUE}, INGEST_TASK: {"queue": INGEST_QUEUE}},
+    )
+    return app
+
+
+def add_tasks(app: Celery, runtime: Runtime) -> None:
+    """The tasks, each a thread that waits for the loop."""
+
+    @app.task(name=ANSWER_TASK)  # type: ignore[untyped-decorator]
+    def answer(answer_id: str, attempt: int) -> None:
+        stream = AnswerStream(runtime.redis, answer_id)
+        runtime.wait(answering.work(runtime.nodes, stream, answer_id, attempt))
+
+    @app.task(name=INGEST_TASK)  # type: ignore[untyped-decorator]
+    def ingest(job_id: str) -> None:
+        runtime.wait(ingesting.work(runtime.pipeline, job_id, runtime.settings.ingest_retries))
+
+
+def start_sweeper(app: Celery, runtime: Runtime) -> None:
+    """Sweep on the loop for as long as it runs."""
+    sweeper = Sweeper(
+        runtime.catalog,
+        runtime.readers,
+        runtime.redis,
+        lambda job_id: app.send_task(INGEST_TASK, [job_id], queue=INGEST_QUEUE),
+        runtime.settings.sweep_seconds,
+    )
+    asyncio.run_coroutine_threadsafe(sweeper.run(), runtime.loop)

@@ -1,0 +1,68 @@
+"""The facts step: the canonical question that is being asked, and its answer at the moment."""
+
+from __future__ import annotations
+
+import asyncio
+
+from services.catalog.reading import FactAt, fact_at, question_named, question_texts
+from services.common.errors import MomentViolation
+from services.common.nodes.features import FACTS
+from services.common.nodes.retriever import Query, Target
+from services.orchestrator.graph.answer import Question
+from services.orchestrator.graph.executor import calling
+from services.orchestrator.graph.matching import choose
+from services.orchestrator.graph.nodes import Nodes
+from services.orchestrator.graph.search import Vector
+
+CANDIDATES = 8
+
+
+async def find_fact(nodes: Nodes, question: Question, vector: Vector | None) -> FactAt | None:
+    """The fact that answers the question at its moment, None if there is none.
+
+    Without a vector only a question in the very words of a canonical one is recognised. Raises MomentViolation if the
+    features node gives what the catalog does not see at the moment.
+    """
+    asked = await _match(nodes, question, vector) if vector is not None else await named(nodes, question)
+    if asked is None:
+        return None
+    with calling("features"):
+        [row] = await nodes.features.read(question.scope, FACTS, [asked])
+    if not row.found:
+        return None
+    fact = await asyncio.to_thread(_fact, nodes, question, asked, str(row.values["fact_id"]))
+    if fact is None:
+        raise MomentViolation("the features node gave a fact that is not visible at the moment")
+    return fact
+
+
+async def named(nodes: Nodes, question: Question) -> str | None:
+    """The canonical question in these very words."""
+
+    def read() -> str | None:
+        with nodes.catalog.read() as tx:
+            known_at = question.moment.known_at
+            return question_named(tx, question.tenant, question.collection, question.text.strip(), known_at)
+
+    return await asyncio.to_thread(read)
+
+
+async def _match(nodes: Nodes, question: Question, vector: Vector) -> str | None:
+    with calling("retriever"):
+        query = Query(question.scope, Target.QUESTIONS, "", vector, CANDIDATES)
+        hits = await nodes.retriever.search(query)
+    texts = await asyncio.to_thread(_texts, nodes, question, [hit.item_id for hit in hits])
+    return choose(question.text, [(hit.item_id, texts[hit.item_id], hit.dense or 0.0) for hit in hits])
+
+
+def _texts(nodes: Nodes, question: Question, keys: list[str]) -> dict[str, str]:
+    with nodes.catalog.read() as tx:
+        texts = question_texts(tx, keys, question.moment.known_at)
+    if len(texts) < len(set(keys)):
+        raise MomentViolation("the retriever gave a canonical question that was not on record at the moment")
+    return texts
+
+
+def _fact(nodes: Nodes, question: Question, question_key: str, fact_id: str) -> FactAt | None:
+    with nodes.catalog.read() as tx:
+        return fact_at(tx, question_key, fact_id, question.moment)

@@ -1,0 +1,66 @@
+"""The worker's one long-lived event loop, with its gRPC channels; Celery's threads only wait on futures."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine
+from typing import Any
+
+from redis.asyncio import Redis
+
+from pipelines.advance import Readers
+from pipelines.ingest import Pipeline
+from pipelines.text import token_counter
+from services.catalog.engine import Database
+from services.catalog.records import Generation
+from services.catalog.state import ensure_generation
+from services.catalog.vectors import VectorFiles
+from services.common.models import ModelCache, ModelKind, find, load_manifest
+from services.orchestrator.graph.nodes import Nodes, connect
+from services.orchestrator.settings import WorkerSettings
+
+
+class Runtime:
+    """Everything a task needs, opened once. The loop runs in a thread of its own."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self.settings = settings
+        self.catalog = Database(settings.catalog_url)
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever, name="graph", daemon=True)
+        self._thread.start()
+        self.redis: Redis = Redis.from_url(settings.broker_url, socket_connect_timeout=1)
+        self.nodes: Nodes = self.wait(self._connect())
+        self.readers = Readers(
+            self.catalog, VectorFiles(settings.vectors_dir), self.nodes.retriever, self.nodes.features
+        )
+        self.pipeline = self._pipeline()
+
+    def wait(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Run on the loop; blocks the calling thread only."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result()
+
+    def close(self) -> None:
+        self.wait(self.nodes.close())
+        self.wait(self.redis.aclose())
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(timeout=5)
+        self.catalog.close()
+
+    async def _connect(self) -> Nodes:
+        return connect(self.settings, self.catalog)
+
+    def _pipeline(self) -> Pipeline:
+        settings = self.settings
+        model = find(load_manifest(settings.models_manifest), settings.encoder_model, ModelKind.ENCODER)
+        with self.catalog.write() as tx:
+            ensure_generation(tx, Generation("g1", model.name, model.dimensions))
+        return Pipeline(
+            catalog=self.catalog,
+            files=VectorFiles(settings.vectors_dir),
+            encoder=self.nodes.encoder,
+            readers=self.readers,
+            count_tokens=token_counter(ModelCache(settings.models_dir).path(model)),
+            max_tokens=min(settings.passage_tokens, model.max_tokens),
+        )

@@ -1,0 +1,73 @@
+"""The sweeper: whatever the queue forgot or a crash left undone is found in the catalog and taken up again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from pipelines.advance import Readers
+from services.catalog import jobs
+from services.catalog.engine import Database
+from services.catalog.records import Generation
+from services.catalog.state import VIEWS, index_reader, known_collections, lagging, live_generation, view_reader
+from services.common.errors import AlmanacError
+
+log = structlog.get_logger()
+
+ALIVE_KEY = "almanac:worker:alive"
+
+
+class Sweeper:
+    """Sweeps until cancelled. `enqueue` puts a job back on the queue."""
+
+    def __init__(
+        self, catalog: Database, readers: Readers, redis: Redis, enqueue: Callable[[str], None], seconds: float
+    ) -> None:
+        self._catalog, self._readers, self._redis = catalog, readers, redis
+        self._enqueue, self._seconds = enqueue, seconds
+
+    async def run(self) -> None:
+        await self._guarded(self._verify)
+        while True:
+            await self._guarded(self._sweep)
+            await asyncio.sleep(self._seconds)
+
+    async def _guarded(self, work: Callable[[], object]) -> None:
+        """One failed sweep must not be the last."""
+        try:
+            await work()  # type: ignore[misc]
+        except (AlmanacError, RedisError, OSError) as error:
+            log.warning("sweep_failed", reason=str(error))
+        except Exception:
+            log.exception("sweep_failed")
+
+    async def _verify(self) -> None:
+        """A reader that has lost what it once applied is brought up to date again."""
+        generation, everything = await asyncio.to_thread(self._known)
+        for tenant, collection, recorded in everything:
+            await self._readers.advance(generation, tenant, collection, recorded)
+
+    async def _sweep(self) -> None:
+        await self._redis.set(ALIVE_KEY, 1, ex=max(6, int(self._seconds * 3)))
+        for job_id in await asyncio.to_thread(self._abandoned):
+            log.info("job_requeued", job_id=job_id)
+            await asyncio.to_thread(self._enqueue, job_id)
+        if await asyncio.to_thread(self._lagging):
+            await self._verify()
+
+    def _known(self) -> tuple[Generation, list[tuple[str, str, int]]]:
+        with self._catalog.read() as tx:
+            return live_generation(tx), known_collections(tx)
+
+    def _abandoned(self) -> list[str]:
+        with self._catalog.read() as tx:
+            return jobs.abandoned(tx)
+
+    def _lagging(self) -> bool:
+        with self._catalog.read() as tx:
+            readers = [index_reader(live_generation(tx).name), *(view_reader(view) for view in VIEWS)]
+            return bool(lagging(tx, readers))
