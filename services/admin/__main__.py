@@ -1,0 +1,32 @@
+"""The `almanac` command. Heavy libraries are imported inside the commands, so that `--help` is quick."""
+
+from __future__ import annotations
+
+import typer
+
+from services.admin.commands import evaluate, ingest, jobs, models, read, stack
+from services.admin.failures import AlmanacGroup
+
+app = typer.Typer(
+    name="almanac",
+    cls=AlmanacGroup,
+    help="Questions answered as of any moment, with citations.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    add_completion=False,
+)
+for command in (stack.up, stack.down, stack.status, ingest.ingest, read.collections, read.search, read.ask):
+    app.command()(command)
+app.add_typer(models.app, name="models")
+app.add_typer(ingest.facts, name="facts")
+app.add_typer(jobs.app, name="jobs")
+app.add_typer(evaluate.app, name="eval")
+
+
+def main() -> None:
+    app(prog_name="almanac")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,261 @@
+"""The measurements, on cases small enough to work out by hand."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.evaluation import (
+    Ask,
+    FactRow,
+    Grade,
+    asof_figures,
+    best_passages,
+    gaps,
+    grade,
+    holds,
+    load_facts,
+    load_judgements,
+    middle,
+    names,
+    ndcg,
+    normalise,
+    plan,
+    recall,
+    retrieval_figures,
+    swap_entity,
+)
+from services.common.errors import InvalidRequest
+from services.common.moment import OPEN_END, OPEN_START, Span, parse_instant
+
+T = parse_instant
+
+
+def span(start: str, end: str) -> Span:
+    return Span(T(start), T(end))
+
+
+FACTS = [
+    FactRow("Who led Siemens?", "Peter Löscher", (), span("2007-07-01", "2013-08-01")),
+    FactRow("Who led Siemens?", "Joe Kaeser", ("Josef Käser",), span("2014-01-01", "2021-02-01")),
+    FactRow("Who headed Siemens?", "Interim Person", (), span("2013-08-01", "2014-01-01")),
+]
+
+
+def citation(**given: Any) -> dict[str, Any]:
+    return {
+        "n": 1,
+        "kind": "fact",
+        "title": "Who led Siemens?",
+        "quote": "Joe Kaeser",
+        "valid_from": "2014-01-01T00:00:00Z",
+        "valid_to": "2021-02-01T00:00:00Z",
+        "recorded_from": "2024-01-01T00:00:00Z",
+        **given,
+    }
+
+
+def answer(*citations: dict[str, Any]) -> dict[str, Any]:
+    return {"citations": list(citations), "moment": {"known_at": "2025-01-01T00:00:00Z"}}
+
+
+AT_2016 = Ask("span", "Who led Siemens?", T("2016-01-01"), FACTS[1])
+IN_GAP = Ask("gap", "Who led Siemens?", T("2013-10-01"))
+
+
+def test_facts_are_read_with_their_spans_and_open_ends(tmp_path: Path) -> None:
+    file = tmp_path / "facts.jsonl"
+    rows = [
+        {"question": "q", "answer": "a", "also_accepted": ["b"], "valid_from": "2001-01-01", "valid_to": "2002-01-01"},
+        {"question": "q", "answer": "c", "valid_from": None},
+    ]
+    file.write_text("\n\n".join(json.dumps(row) for row in rows))
+    assert load_facts(file) == [
+        FactRow("q", "a", ("b",), span("2001-01-01", "2002-01-01")),
+        FactRow("q", "c", (), Span(OPEN_START, OPEN_END)),
+    ]
+
+
+@pytest.mark.parametrize("line", ["{", "[]", '{"question": "q"}', '{"question":"q","answer":"a","valid_from":"May"}'])
+def test_a_bad_line_is_named(tmp_path: Path, line: str) -> None:
+    file = tmp_path / "facts.jsonl.gz"
+    file.write_bytes(gzip.compress(f'{{"question": "q", "answer": "a"}}\n{line}\n'.encode()))
+    with pytest.raises(InvalidRequest, match="line 2"):
+        load_facts(file)
+
+
+@pytest.mark.parametrize(
+    ("said", "right"),
+    [
+        ("Joe  KAESER.", True),
+        ("It was Joe Kaeser, since 2013.", True),
+        ("josef käser", True),
+        ("Joe Kaeserling", False),
+        ("Kaeser", False),
+        ("", False),
+    ],
+)
+def test_an_answer_is_accepted_by_whole_words_however_written(said: str, right: bool) -> None:
+    assert FACTS[1].accepts(said) is right
+
+
+def test_an_accepted_answer_without_any_letter_accepts_nothing() -> None:
+    assert not FactRow("q", "—", (), Span()).accepts("anything")
+
+
+def test_normalising_folds_case_punctuation_and_space() -> None:
+    assert normalise("  ATR-42\tTurbo–Prop, ") == "atr 42 turbo prop"
+
+
+def test_the_middle_of_a_span_lies_in_it_even_if_an_end_is_open() -> None:
+    assert middle(span("2001-01-01", "2001-01-03")) == T("2001-01-02")
+    for one in (Span(), Span(OPEN_START, T("1990-01-01")), Span(T("1990-01-01"), OPEN_END)):
+        assert middle(one) in one
+
+
+def test_gaps_lie_before_the_first_span_and_between_those_that_do_not_meet() -> None:
+    spans = [span("2005-01-01", "2006-01-01"), span("2001-01-01", "2003-01-01"), span("2003-01-01", "2004-01-01")]
+    before, between = gaps(spans)
+    assert before.end == T("2001-01-01") and before.start == T("2000-01-02")
+    assert between == span("2004-01-01", "2005-01-01")
+    assert gaps([]) == []
+    assert gaps([Span(OPEN_START, T("2001-01-01"))]) == []
+
+
+@pytest.mark.parametrize(
+    ("question", "found"),
+    [
+        ("Who was the Mayor of Kafjord?", ["Mayor", "Kafjord"]),
+        ("Stefano Pioli led what football team?", ["Stefano Pioli"]),
+        ("The Swedish Master-General held what?", ["Swedish Master-General"]),
+        ("What was Athletic Club Omonoia Nicosia's home field?", ["Athletic Club Omonoia Nicosia"]),
+        ("Who hosted the Italian game show, Affari tuoi?", ["Italian", "Affari"]),
+        ("Who ran Powszechny Zakład Ubezpieczeń?", ["Powszechny Zakład Ubezpieczeń"]),
+        ("Who governed it?", []),
+    ],
+)
+def test_names_are_runs_of_capitalised_words(question: str, found: list[str]) -> None:
+    assert names(question) == found
+
+
+def test_a_swapped_question_asks_about_somebody_the_others_name() -> None:
+    questions = ["Who led Siemens?", "Who led Ralph Lauren?", "Where did Mike Lee work?"]
+    swapped = {swap_entity("Who led Siemens?", questions, random.Random(seed)) for seed in range(20)}
+    assert swapped == {"Who led Mike Lee?"}, "Ralph Lauren's would be a question on file"
+    assert swap_entity("who was it?", questions, random.Random(0)) is None
+    assert swap_entity("Who led Siemens?", ["Who led Siemens?"], random.Random(0)) is None
+
+
+def test_the_plan_asks_every_span_every_gap_and_every_question_once_swapped() -> None:
+    facts = [*FACTS, FactRow("Where did Mike Lee work?", "Utah", (), span("2011-01-01", "2012-01-01"))]
+    asks = plan(facts, seed=3)
+    assert [ask.fact for ask in asks if ask.kind == "span"] == facts
+    assert all(ask.as_of in ask.fact.valid for ask in asks if ask.fact)
+    assert sum(ask.kind == "gap" for ask in asks) == 4
+    assert sum(ask.kind == "swapped" for ask in asks) == 3
+    assert asks == plan(facts, seed=3)
+
+
+def test_a_right_fact_of_the_moment_is_right_and_no_leak() -> None:
+    assert grade(AT_2016, answer(citation()), FACTS) == Grade("span", True, 1, 0)
+
+
+def test_only_the_first_fact_counts_and_passages_do_not_answer() -> None:
+    assert not grade(AT_2016, answer(citation(quote="Peter Löscher"), citation()), FACTS).right
+    assert not grade(AT_2016, answer(citation(kind="passage")), FACTS).right
+
+
+@pytest.mark.parametrize(
+    "leaking",
+    [
+        citation(valid_to="2015-01-01T00:00:00Z"),
+        citation(valid_from="2016-01-01T00:00:00.000001Z"),
+        citation(recorded_from="2025-01-01T00:00:00.000001Z"),
+        citation(kind="passage", valid_to="2016-01-01T00:00:00Z"),
+        citation(quote="Peter Löscher", valid_from=None, valid_to=None),
+    ],
+    ids=["ended", "not yet", "recorded later", "passage ended", "another span's answer under a false span"],
+)
+def test_what_lies_outside_the_moment_leaks(leaking: dict[str, Any]) -> None:
+    assert grade(AT_2016, answer(leaking), FACTS).leaks == 1
+
+
+def test_undated_passages_do_not_leak() -> None:
+    open_ended = citation(kind="passage", title="Siemens", valid_from=None, valid_to=None)
+    assert grade(AT_2016, answer(open_ended), FACTS).leaks == 0
+
+
+def test_any_fact_of_the_question_leaks_in_a_gap() -> None:
+    for quote in ("Peter Löscher", "Joe Kaeser"):
+        stale = citation(quote=quote, valid_from=None, valid_to=None)
+        assert grade(IN_GAP, answer(stale), FACTS) == Grade("gap", False, 1, 1)
+
+
+def test_a_fact_on_file_for_another_wording_is_counted_in_a_gap_but_does_not_leak() -> None:
+    twin = citation(title="Who headed Siemens?", quote="Interim Person", valid_from=None, valid_to=None)
+    assert grade(IN_GAP, answer(twin), FACTS) == Grade("gap", False, 1, 0)
+
+
+def test_the_figures_are_shares_and_counts_by_kind() -> None:
+    grades = [
+        Grade("span", True, 1, 0),
+        Grade("span", True, 1, 0),
+        Grade("span", False, 0, 2),
+        Grade("gap", False, 2, 1),
+        Grade("gap", False, 0, 0),
+        Grade("swapped", False, 1, 0),
+        Grade("swapped", False, 0, 0),
+    ]
+    figures = asof_figures(grades)
+    assert figures == {
+        "accuracy": 0.6667,
+        "leaks": 3,
+        "gap_facts": 1,
+        "swapped_matched": 0.5,
+        "asked": 7,
+        "asked_spans": 3,
+        "asked_gaps": 2,
+        "asked_swapped": 2,
+    }
+    assert holds(figures, {"accuracy": {"min": 0.6667}, "leaks": {"max": 3}})
+    assert not holds(figures, {"accuracy": {"min": 0.67}})
+    assert not holds(figures, {"leaks": {"max": 2}})
+    assert asof_figures([])["accuracy"] == 0.0
+
+
+def test_judgements_are_read_with_or_without_a_header(tmp_path: Path) -> None:
+    file = tmp_path / "qrels.tsv"
+    for header in ("query_id\tdoc_id\trelevance\n", ""):
+        file.write_text(header + "1\ta\t1\n1\tb\t0\n2\tc\t2\n")
+        assert load_judgements(file) == {"1": {"a": 1, "b": 0}, "2": {"c": 2}}
+    file.write_text("1\ta\t1\n1 b 1\n")
+    with pytest.raises(InvalidRequest, match="line 2"):
+        load_judgements(file)
+
+
+def test_a_document_ranks_where_its_best_passage_does() -> None:
+    assert best_passages([{"doc_id": "b"}, {"doc_id": "a"}, {"doc_id": "b"}, {"doc_id": "c"}]) == ["b", "a", "c"]
+
+
+def test_ndcg_discounts_by_rank_and_compares_with_the_ideal_order() -> None:
+    assert ndcg(["a", "b"], {"a": 1}, 10) == 1.0
+    assert ndcg(["x", "a"], {"a": 1}, 10) == pytest.approx(1 / math.log2(3))
+    assert ndcg(["b", "a"], {"a": 2, "b": 1}, 10) == pytest.approx((1 + 2 / math.log2(3)) / (2 + 1 / math.log2(3)))
+    assert ndcg(["x", "a"], {"a": 1}, 1) == 0.0
+    assert ndcg(["a"], {"a": 0}, 10) == 0.0
+
+
+def test_recall_is_the_share_of_relevant_documents_among_the_first() -> None:
+    assert recall(["a", "x", "b"], {"a": 1, "b": 1, "c": 0, "d": 2}, 2) == pytest.approx(1 / 3)
+    assert recall(["a", "x", "b"], {"a": 1, "b": 1, "c": 0, "d": 2}, 3) == pytest.approx(2 / 3)
+
+
+def test_a_query_without_a_ranking_counts_as_nothing_found() -> None:
+    figures = retrieval_figures({"1": ["a"]}, {"1": {"a": 1}, "2": {"b": 1}})
+    assert figures == {"ndcg@10": 0.5, "recall@10": 0.5, "recall@100": 0.5, "queries": 2}
