@@ -1,0 +1,47 @@
+"""The durable state of one generation beside its points: dimensions and watermarks, as JSON replaced atomically."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from services.common.moment import OPEN_START
+
+
+@dataclass(slots=True)
+class State:
+    """Read once, written through. watermarks: tenant → collection → record time."""
+
+    path: Path
+    dimensions: int | None = None
+    watermarks: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Raises FileNotFoundError where nothing was ever saved."""
+        held = json.loads(path.read_text(encoding="utf-8"))
+        return cls(path, held["dimensions"], held["watermarks"])
+
+    def watermark(self, tenant: str, collection: str) -> int:
+        return self.watermarks.get(tenant, {}).get(collection, OPEN_START)
+
+    def advance(self, tenant: str, collection: str, watermark: int) -> None:
+        self.watermarks.setdefault(tenant, {})[collection] = watermark
+        self.save()
+
+    def save(self) -> None:
+        """Write, fsync, rename, fsync the directory: a crash leaves either the old state or the new."""
+        written = self.path.with_suffix(".new")
+        with written.open("w", encoding="utf-8") as file:
+            json.dump({"dimensions": self.dimensions, "watermarks": self.watermarks}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        written.replace(self.path)
+        directory = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)

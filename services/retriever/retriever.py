@@ -1,0 +1,188 @@
+"""The retriever: generations of an index, each collection's watermark, and the promise of the moment."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import numpy as np
+
+from services.common.errors import Conflict, InvalidRequest, MomentViolation, NotFound, ScopeMissing
+from services.common.moment import OPEN_END, OPEN_START, format_instant
+from services.common.nodes.retriever import Changes, Hit, Query
+from services.common.nodes.scope import Scope, Stretch
+from services.common.rpc.deadlines import remaining
+from services.retriever.backends import open_engine
+from services.retriever.backends.base import Candidate, Candidates, Engine, Index
+from services.retriever.changes import beyond, check, slices
+from services.retriever.fusion import fuse
+from services.retriever.progress import Progress
+from services.retriever.settings import RetrieverSettings
+
+Result = TypeVar("Result")
+
+MOST_HITS = 1_000
+_SLICE = 256
+"""Points in one engine call: a search waits no longer than this takes."""
+_RESERVE_SECONDS = 0.1
+"""Kept back of a deadline, so that BehindWatermark is said before the caller gives up."""
+_GENERATION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
+
+
+class _Generation:
+    """An open index, the one thread that calls it, and the progress of its collections."""
+
+    def __init__(self, index: Index) -> None:
+        self.index = index
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="index")
+        self._progress: dict[tuple[str, str], Progress] = {}
+
+    async def run(self, work: Callable[..., Result], *arguments: object) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+
+    async def progress(self, tenant: str, collection: str) -> Progress:
+        held = self._progress.get((tenant, collection))
+        if held is not None:
+            return held
+        watermark = await self.run(self.index.watermark, tenant, collection)
+        return self._progress.setdefault((tenant, collection), Progress(watermark))
+
+    async def close(self) -> None:
+        await self.run(self.index.close)
+        self._thread.shutdown()
+
+
+class IndexRetriever:
+    """The Retriever over any engine.
+
+    candidates: how many items each stage gives to the fusion, at least. wait_seconds: the longest wait for a watermark.
+    """
+
+    def __init__(self, engine: Engine, candidates: int = 100, wait_seconds: float = 5.0) -> None:
+        self._engine = engine
+        self._candidates = candidates
+        self._wait_seconds = wait_seconds
+        self._generations: dict[str, _Generation] = {}
+        self._opening = asyncio.Lock()
+
+    async def search(self, query: Query) -> list[Hit]:
+        """As the contract says. Raises NotFound for an unknown generation, MomentViolation for a forbidden hit."""
+        _check_query(query)
+        scope = query.scope
+        generation = await self._find(scope.generation)
+        if generation is None:
+            raise NotFound(f"the retriever holds no generation {scope.generation!r}; build it with `almanac reindex`")
+        progress = await generation.progress(scope.tenant, scope.collection)
+        await progress.reach(scope.moment.known_at, self._patience())
+        depth = max(query.limit, self._candidates)
+        found = await generation.run(generation.index.search, query, depth)
+        _check_found(found, scope)
+        return fuse(found, query.limit)
+
+    async def apply(self, generation: str, stretch: Stretch, batches: AsyncIterator[Changes]) -> int:
+        """As the contract says. Creates an unknown generation; a close must follow the upsert of its point."""
+        _check_stretch(stretch)
+        held = await self._find(generation) or await self._create(generation)
+        progress = await held.progress(stretch.tenant, stretch.collection)
+        async with progress.applying:
+            # Durable, not remembered: an apply that was cancelled may have left its commit to the thread.
+            watermark = await held.run(held.index.watermark, stretch.tenant, stretch.collection)
+            await progress.advance(watermark)
+            if stretch.start > watermark:
+                raise Conflict(
+                    f"the index is at {watermark} ({format_instant(watermark)}); a stretch from {stretch.start} would "
+                    "leave out what lies between: send one that starts there"
+                )
+            if stretch.end > watermark:
+                await _apply(held, stretch, watermark, batches)
+                await progress.advance(stretch.end)
+            return progress.watermark
+
+    async def position(self, generation: str, tenant: str, collection: str) -> int:
+        if not tenant or not collection:
+            raise ScopeMissing("the request names no tenant or no collection")
+        held = await self._find(generation)
+        if held is None:
+            return OPEN_START
+        return (await held.progress(tenant, collection)).watermark
+
+    async def close(self) -> None:
+        """Close every index. The retriever is not to be used afterwards."""
+        for generation in self._generations.values():
+            await generation.close()
+
+    def _patience(self) -> float:
+        left = remaining(self._wait_seconds + _RESERVE_SECONDS) - _RESERVE_SECONDS
+        return max(0.0, min(self._wait_seconds, left))
+
+    async def _find(self, name: str) -> _Generation | None:
+        return self._generations.get(name) or await self._open(name, self._engine.open)
+
+    async def _create(self, name: str) -> _Generation:
+        created = await self._open(name, self._engine.create)
+        assert created is not None
+        return created
+
+    async def _open(self, name: str, how: Callable[[str], Index | None]) -> _Generation | None:
+        if not name:
+            raise ScopeMissing("the request names no generation")
+        if not _GENERATION.fullmatch(name):
+            raise InvalidRequest(f"{name[:100]!r} cannot be a generation's name; use letters, digits, '.', '_' and '-'")
+        async with self._opening:
+            if name not in self._generations:
+                index = await asyncio.to_thread(how, name)
+                if index is None:
+                    return None
+                self._generations[name] = _Generation(index)
+            return self._generations[name]
+
+
+def build(settings: RetrieverSettings) -> IndexRetriever:
+    """The retriever the settings describe."""
+    directory = settings.home / "index"
+    engine = open_engine(settings.retriever_backend, directory, settings.retriever_exact_below)
+    return IndexRetriever(engine, settings.retriever_candidates, settings.retriever_wait_seconds)
+
+
+async def _apply(held: _Generation, stretch: Stretch, watermark: int, batches: AsyncIterator[Changes]) -> None:
+    scope = (stretch.tenant, stretch.collection)
+    async for changes in batches:
+        check(changes, stretch)
+        for part in slices(beyond(changes, watermark), _SLICE):
+            if part.upserts:
+                await held.run(held.index.upsert, *scope, part.upserts, part.vectors)
+            if part.closes:
+                await held.run(held.index.end, *scope, part.closes)
+    await held.run(held.index.commit, *scope, stretch.end)
+
+
+def _check_query(query: Query) -> None:
+    if not 1 <= query.limit <= MOST_HITS:
+        raise InvalidRequest(f"limit is {query.limit}; it must be between 1 and {MOST_HITS}")
+    if query.vector is None and not query.text.strip():
+        raise InvalidRequest("the search has neither a vector nor text")
+    if query.vector is not None and (query.vector.ndim != 1 or not np.isfinite(query.vector).all()):
+        raise InvalidRequest(f"the vector has shape {query.vector.shape} or values that are no numbers; send one row")
+
+
+def _check_stretch(stretch: Stretch) -> None:
+    if not stretch.tenant or not stretch.collection:
+        raise ScopeMissing("the stretch names no tenant or no collection")
+    if not OPEN_START <= stretch.start <= stretch.end <= OPEN_END:
+        raise InvalidRequest(f"({stretch.start}, {stretch.end}] is no stretch of a record")
+
+
+def _check_found(found: Candidates, scope: Scope) -> None:
+    for candidate in (*found.dense, *found.lexical):
+        if not _allowed(candidate, scope):
+            raise MomentViolation(
+                f"the index gave {candidate.item_id!r}, which the scope forbids; nothing was returned"
+            )
+
+
+def _allowed(candidate: Candidate, scope: Scope) -> bool:
+    same = (candidate.tenant, candidate.collection) == (scope.tenant, scope.collection)
+    return same and scope.moment in candidate.extent

@@ -1,0 +1,88 @@
+"""The retriever behind gRPC: protobuf in and out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from services.common.clients import wire
+from services.common.clients.retriever import TARGET
+from services.common.errors import InvalidRequest, ScopeMissing
+from services.common.nodes.retriever import Changes, Close, Hit, Point, Query, Retriever, Target
+from services.protos import common_pb2
+from services.protos import retriever_pb2 as pb
+from services.protos.retriever_pb2_grpc import RetrieverServicer as Base
+
+_TARGET = {number: target for target, number in TARGET.items()}
+
+
+class RetrieverServicer(Base):
+    def __init__(self, retriever: Retriever) -> None:
+        self._retriever = retriever
+
+    async def Search(self, request: pb.SearchRequest, context: Any) -> pb.SearchResponse:
+        hits = await self._retriever.search(_query(request))
+        return pb.SearchResponse(hits=[_hit(hit) for hit in hits])
+
+    async def Apply(self, requests: AsyncIterator[pb.ApplyRequest], context: Any) -> common_pb2.Watermark:
+        header = await anext(requests, None)
+        if header is None or not header.HasField("header"):
+            raise ScopeMissing("the first message of Apply must be its header")
+        stretch = wire.stretch_from_pb(header.header.stretch)
+        reached = await self._retriever.apply(header.header.generation, stretch, _batches(requests, context))
+        return common_pb2.Watermark(recorded_us=reached)
+
+    async def Position(self, request: pb.PositionRequest, context: Any) -> common_pb2.Watermark:
+        reached = await self._retriever.position(request.generation, request.tenant, request.collection)
+        return common_pb2.Watermark(recorded_us=reached)
+
+
+def _target(number: pb.Target) -> Target:
+    if number not in _TARGET:
+        raise InvalidRequest("the request names no target: passages or questions")
+    return _TARGET[number]
+
+
+def _query(request: pb.SearchRequest) -> Query:
+    return Query(
+        scope=wire.scope_from_pb(request.scope),
+        target=_target(request.target),
+        text=request.text,
+        vector=wire.tensor_from_pb(request.vector) if request.HasField("vector") else None,
+        limit=request.limit,
+        filters={item.key: tuple(item.values) for item in request.filters},
+    )
+
+
+def _hit(hit: Hit) -> pb.Hit:
+    extent = wire.extent_to_pb(hit.extent)
+    return pb.Hit(
+        item_id=hit.item_id, doc_id=hit.doc_id, score=hit.score, dense=hit.dense, lexical=hit.lexical, extent=extent
+    )
+
+
+async def _batches(requests: AsyncIterator[pb.ApplyRequest], context: Any) -> AsyncIterator[Changes]:
+    """Ends only where the client ended the stream: one that broke off looks just the same to grpc.aio's reader, but
+    such a call can no longer be answered, so beginning the answer fails and nothing is committed."""
+    async for request in requests:
+        if not request.HasField("batch"):
+            raise InvalidRequest("a message of Apply after the header must be a batch")
+        yield _changes(request.batch)
+    await context.send_initial_metadata(())
+
+
+def _changes(batch: pb.ApplyBatch) -> Changes:
+    closes = [Close(close.point_id, close.recorded_to_us) for close in batch.closes]
+    return Changes([_point(upsert) for upsert in batch.upserts], wire.tensor_from_pb(batch.vectors), closes)
+
+
+def _point(upsert: pb.Upsert) -> Point:
+    return Point(
+        point_id=upsert.point_id,
+        target=_target(upsert.target),
+        item_id=upsert.item_id,
+        doc_id=upsert.doc_id,
+        extent=wire.extent_from_pb(upsert.extent),
+        text=upsert.text,
+        metadata=dict(upsert.metadata),
+    )
