@@ -1,0 +1,51 @@
+# Everything a person does here. `make help` lists it.
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+PROTOS := $(wildcard services/protos/*.proto)
+export ALMANAC_DATA ?= ../shared/data
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up down test test-all test-long lint type protos
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: $(READY) ## Install Almanac, its tools and its default models into .venv/ and the model cache
+
+$(READY): pyproject.toml infra/constraints.txt services/common/models.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' || \
+		{ echo "Almanac needs Python 3.11 or 3.12; name one with PYTHON=..."; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "Installing the packages (about 1.1 GB on disk) ..."
+	$(BIN)/python -m pip install -qq --disable-pip-version-check -c infra/constraints.txt -e '.[local,dev]'
+	$(BIN)/almanac models pull
+	@touch $@
+
+demo: setup ## Start a stack of its own, ingest the sample corpus, ask at several moments, stop
+	@$(BIN)/python -m services.admin.demo
+
+up: setup ## Start the stack and stay with it; Ctrl-C stops it
+	$(BIN)/almanac up
+
+down: ## Stop the stack
+	$(BIN)/almanac down
+
+test: setup ## Unit, contract and property tests: at most 5 minutes
+	$(BIN)/python -m pytest -q -m 'not slow and not long'
+
+test-all: setup ## The above and integration, end-to-end and chaos tests in small: at most 45 minutes
+	$(BIN)/python -m pytest -q -m 'not long'
+
+test-long: setup ## The full counts of every property and chaos test
+	ALMANAC_PROPERTY_ROWS=100000 $(BIN)/python -m pytest -q --timeout 3600
+
+lint: setup ## Style
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+type: setup ## Types
+	$(BIN)/mypy
+
+protos: setup ## Regenerate the stubs of services/protos
+	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. $(PROTOS)

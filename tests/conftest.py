@@ -1,0 +1,43 @@
+"""Shared by every suite: how many generated rows a property test looks up, and from which seed."""
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+ROWS = int(os.environ.get("ALMANAC_PROPERTY_ROWS", "1000"))
+
+settings.register_profile(
+    "almanac",
+    derandomize=True,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("almanac")
+
+
+def pytest_report_header() -> str:
+    return f"almanac: {ROWS} generated histories, seed {SEED}"
+
+
+SEED = int(os.environ.get("ALMANAC_SEED", "20261121"))
+
+
+@pytest.fixture
+def seed() -> int:
+    """The seed of everything a test draws by itself; printed in the header."""
+    return SEED
+
+
+@pytest.fixture
+def histories() -> int:
+    """How many histories a property test generates."""
+    return ROWS
+
+
+def missing(what: str) -> None:
+    """Skip where something a test needs is not there; fail in CI, where it must be."""
+    if os.environ.get("CI"):
+        pytest.fail(f"{what} is missing, and CI must have it")
+    pytest.skip(f"{what} is missing")
