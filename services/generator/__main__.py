@@ -1,0 +1,27 @@
+"""Serve the generator."""
+
+from __future__ import annotations
+
+import asyncio
+
+from services.common.logging import configure
+from services.common.rpc.server import serve
+from services.generator.generator import build
+from services.generator.server import GeneratorServicer
+from services.generator.settings import GeneratorSettings
+from services.protos.generator_pb2_grpc import add_GeneratorServicer_to_server
+
+
+async def main() -> None:
+    settings = GeneratorSettings()
+    configure("generator", settings.log_level)
+    servicer = GeneratorServicer(build(settings))
+    await serve(
+        settings.generator_address,
+        "almanac.generator.v1.Generator",
+        lambda server: add_GeneratorServicer_to_server(servicer, server),  # type: ignore[no-untyped-call]
+    )
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

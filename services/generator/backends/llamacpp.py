@@ -1,0 +1,175 @@
+"""llama.cpp in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import xllamacpp
+
+from services.common.errors import Internal, InvalidRequest, Unavailable
+from services.common.models import ModelCache, ModelKind, find, load_manifest
+from services.common.nodes.generator import Chunk, Prompt
+from services.generator.backends.slots import SlotPool
+from services.generator.settings import GeneratorSettings
+
+_MOST_THREADS = 8
+_QUIET = -1
+
+Event = dict[str, Any]
+"""One chunk of an OpenAI chat completion, or an error."""
+
+
+def open_backend(settings: GeneratorSettings) -> LlamaCppBackend:
+    """The settings' model, from the cache. Raises ModelNotFound where it has not been pulled."""
+    return LlamaCppBackend(load(settings), settings)
+
+
+def load(settings: GeneratorSettings) -> xllamacpp.Server:
+    """The model in memory, its slots empty. Raises ModelNotFound, or InvalidRequest where an adapter is missing."""
+    assert settings.models_dir is not None
+    model = find(load_manifest(settings.models_manifest), settings.generator_model, ModelKind.GENERATOR)
+    file = ModelCache(settings.models_dir).path(model) / model.files[0].name
+    for name, path in settings.generator_adapters.items():
+        if not path.is_file():
+            raise InvalidRequest(f"adapter {name!r}: {path} is no file; give the path of a GGUF")
+    return xllamacpp.Server(_params(file, settings))
+
+
+class LlamaCppBackend:
+    """A loaded model with its adapters; each slot keeps the cache of its last prompt."""
+
+    def __init__(self, server: xllamacpp.Server, settings: GeneratorSettings) -> None:
+        self._server = server
+        self._slots = settings.generator_slots
+        self._adapters = tuple(settings.generator_adapters)
+        self._name = settings.generator_model
+        self._pool = SlotPool(self._slots)
+        self._threads = ThreadPoolExecutor(self._slots, thread_name_prefix="decode")
+
+    @property
+    def slots(self) -> int:
+        return self._slots
+
+    @property
+    def names(self) -> Sequence[str]:
+        return (self._name, *self._adapters)
+
+    async def generate(self, prompt: Prompt) -> AsyncGenerator[Chunk, None]:
+        slot, warm = await self._pool.acquire((prompt.tenant, prompt.adapter), _plain(prompt))
+        stream = _Stream(asyncio.get_running_loop())
+        request = {**_request(prompt), **self._lora(prompt), "id_slot": slot.number, "cache_prompt": warm}
+        decoding = stream.loop.run_in_executor(self._threads, self._decode, request, stream)
+        # The slot is lent until the engine has let go of it, which may be a batch later than the caller.
+        decoding.add_done_callback(lambda _: self._pool.release(slot))
+        try:
+            async for chunk in _chunks(stream):
+                yield chunk
+        finally:
+            stream.closed.set()
+
+    def _decode(self, request: Mapping[str, Any], stream: _Stream) -> None:
+        """In a thread: the engine calls `stream.put` without the interpreter lock held in between."""
+        try:
+            self._server.handle_chat_completions(dict(request), stream.put)
+        except Exception as error:
+            stream.put({"error": {"code": 500, "message": str(error)}})
+        stream.put(None)
+
+    def _lora(self, prompt: Prompt) -> Event:
+        if not self._adapters:
+            return {}
+        scales = [{"id": number, "scale": float(name == prompt.adapter)} for number, name in enumerate(self._adapters)]
+        return {"lora": scales}
+
+    def close(self) -> None:
+        self._threads.shutdown()
+        del self._server
+
+
+class _Stream:
+    """Events from a decoding thread to the loop. Once `closed` is set the engine stops at its next event."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.closed = threading.Event()
+        self._events: asyncio.Queue[Event | None] = asyncio.Queue()
+
+    def put(self, event: Event | None) -> bool:
+        """In the thread: hand over an event; True tells the engine to stop."""
+        if not self.closed.is_set():
+            try:
+                self.loop.call_soon_threadsafe(self._events.put_nowait, event)
+            except RuntimeError:  # the loop was closed under us
+                return True
+        return self.closed.is_set()
+
+    async def events(self) -> AsyncGenerator[Event, None]:
+        while (event := await self._events.get()) is not None:
+            yield event
+
+
+async def _chunks(stream: _Stream) -> AsyncGenerator[Chunk, None]:
+    """Events as chunks; the usage, which comes last, goes out with the finish reason."""
+    finish = ""
+    async for event in stream.events():
+        if "error" in event:
+            raise _error(event["error"])
+        for choice in event["choices"]:
+            finish = choice["finish_reason"] or finish
+            if text := choice["delta"].get("content"):
+                yield Chunk(text)
+        if usage := event.get("usage"):
+            yield Chunk("", finish, usage["prompt_tokens"], usage["completion_tokens"])
+            return
+    raise Unavailable("the engine stopped before the answer was complete; ask again")
+
+
+def _error(problem: Mapping[str, Any]) -> InvalidRequest | Internal:
+    if problem.get("type") == "exceed_context_size_error":
+        read, window = problem.get("n_prompt_tokens"), problem.get("n_ctx")
+        return InvalidRequest(f"the prompt has {read} tokens and the window {window}; shorten it")
+    kind = InvalidRequest if problem.get("code") == 400 else Internal
+    return kind(f"the engine refused the prompt: {problem.get('message')}")
+
+
+def _plain(prompt: Prompt) -> str:
+    return "\0".join(message.content for message in prompt.messages)
+
+
+def _request(prompt: Prompt) -> Event:
+    return {
+        "messages": [{"role": message.role, "content": message.content} for message in prompt.messages],
+        "max_tokens": prompt.max_tokens,
+        "temperature": prompt.temperature,
+        "seed": prompt.seed & 0xFFFFFFFF,
+        "stop": list(prompt.stop),
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        # An event per batch of the prompt, so that a closed stream is noticed before the first token.
+        "return_progress": True,
+    }
+
+
+def _params(file: Path, settings: GeneratorSettings) -> xllamacpp.CommonParams:
+    params = xllamacpp.CommonParams()
+    params.model.path = str(file)
+    params.model_alias = {settings.generator_model}
+    params.n_parallel = settings.generator_slots
+    params.n_ctx = settings.generator_context_tokens * settings.generator_slots
+    params.n_batch = params.n_ubatch = settings.generator_batch_tokens
+    threads = settings.generator_threads or min(os.cpu_count() or 1, _MOST_THREADS)
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
+    params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_ENABLED
+    # No second cache behind the slots: it would be shared by all tenants.
+    params.cache_ram_mib = 0
+    params.verbosity = _QUIET
+    params.lora_adapters = [
+        xllamacpp.CommonAdapterLoraInfo(str(path), 0.0) for path in settings.generator_adapters.values()
+    ]
+    return params

@@ -1,0 +1,42 @@
+"""A generator for tests: says what it is told to, at the pace it is told to, and remembers what it was asked."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+
+from services.common.errors import AlmanacError
+from services.common.nodes.generator import Chunk, Prompt
+from services.generator.backends.memory import MemoryBackend
+
+
+class FakeGenerator:
+    """`reply` is a text, or a function of the prompt. Raises `failure`, if any, after `fail_after` words.
+
+    `pace` is words a second (0: as fast as possible). `prompts` are those asked, `decoding` how many run now.
+    """
+
+    def __init__(
+        self,
+        reply: str | Callable[[Prompt], str] = "",
+        *,
+        pace: float = 0.0,
+        failure: AlmanacError | None = None,
+        fail_after: int = 0,
+    ) -> None:
+        self.prompts: list[Prompt] = []
+        script = reply if callable(reply) else lambda prompt: reply
+        self._backend = MemoryBackend(script, pace=pace, failure=failure, fail_after=fail_after)
+
+    @property
+    def decoding(self) -> int:
+        return self._backend.decoding
+
+    async def generate(self, prompt: Prompt) -> AsyncGenerator[Chunk, None]:
+        self.prompts.append(prompt)
+        async with aclosing(self._backend.generate(prompt)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    async def models(self) -> list[str]:
+        return list(self._backend.names)
