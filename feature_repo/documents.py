@@ -1,0 +1,60 @@
+"""Documents: what the rank step knows of a document, from when on, as far as it was on record."""
+
+from datetime import timedelta
+
+from feast import Entity, FeatureService, FeatureView, Field, FileSource
+from feast.data_format import ParquetFormat
+from feast.types import Bool, Int64, String
+from feast.value_type import ValueType
+
+OWNER = "almanac"
+
+document = Entity(
+    name="document",
+    join_keys=["entity_key"],
+    value_type=ValueType.STRING,
+    description="A document of a collection; the key is tenant, collection and document id, split by U+001F.",
+    owner=OWNER,
+)
+
+documents_source = FileSource(
+    name="documents_source",
+    path="offline/documents",
+    file_format=ParquetFormat(),
+    timestamp_field="event_timestamp",
+    created_timestamp_column="created",
+    description="One file per stretch of a collection's record, relative to the features node's directory.",
+    owner=OWNER,
+)
+
+documents = FeatureView(
+    name="documents",
+    entities=[document],
+    ttl=timedelta(0),
+    schema=[
+        Field(name="present", dtype=Bool, description="False: from here on no version of the document is valid."),
+        Field(name="version_id", dtype=String, description="The valid version in the catalog."),
+        Field(name="length_chars", dtype=Int64, description="Length of the valid version's parsed text."),
+        Field(name="versions", dtype=Int64, description="How many versions the document has had so far."),
+        Field(
+            name="valid_from_us",
+            dtype=Int64,
+            description="When the version began to hold, microseconds since the epoch, UTC: the basis of its age.",
+        ),
+        Field(name="dated", dtype=Bool, description="Whether that instant was given; else the document is undated."),
+        Field(name="valid_to", dtype=Int64, description="Until when it holds, microseconds since the epoch, UTC."),
+    ],
+    source=documents_source,
+    online=True,
+    description="Length, history and age basis of the version valid from an instant of valid time on.",
+    owner=OWNER,
+    tags={"node": "features", "grain": "document"},
+)
+
+documents_v1 = FeatureService(
+    name="documents_v1",
+    features=[documents],
+    description="What the rank step reads of a document.",
+    owner=OWNER,
+    tags={"node": "features"},
+)

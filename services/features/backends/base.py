@@ -1,0 +1,42 @@
+"""What a backend of the features node promises."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
+
+from services.common.nodes.features import FeatureRow
+from services.common.nodes.scope import Stretch
+
+
+class Backend(Protocol):
+    """Rows by entity key, which includes tenant and collection, as services.features.views.stored_row makes them."""
+
+    def latest(self, view: str, keys: Sequence[str], as_of: int, known_at: int) -> list[FeatureRow | None]:
+        """For each key the row with the latest event ≤ as_of among those created ≤ known_at, of rows with the same
+        event the last created. Answers at once, also while an append runs, and then without its rows or with them."""
+        ...
+
+    def watermark(self, view: str, tenant: str, collection: str) -> int:
+        """Up to when the collection's record is durably in the view; OPEN_START if nothing is."""
+        ...
+
+    async def append(self, view: str, stretch: Stretch, batches: AsyncIterator[Sequence[FeatureRow]]) -> None:
+        """Append the rows of a stretch that begins at or before the watermark, and move the watermark to its end.
+
+        Durable when it returns. Killed before that, the watermark has not moved, and appending the same rows again
+        doubles nothing. The caller never appends twice at a time to one collection of a view.
+        """
+        ...
+
+    async def materialize(self, view: str) -> int:
+        """Bring the online store up to now; returns the instant it reached."""
+        ...
+
+    async def prepare(self) -> None:
+        """Do what reads and appends do not need; safe to repeat."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of what other processes may want."""
+        ...

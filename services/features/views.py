@@ -1,0 +1,81 @@
+"""The feature views as the node writes them: their fields and their entity keys.
+
+`feature_repo` defines the same views for Feast; a test compares the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from services.common.errors import InvalidRequest, NotFound
+from services.common.moment import OPEN_END, OPEN_START
+from services.common.nodes.features import DOCUMENTS, FACTS, FeatureRow, Value
+
+PRESENT = "present"
+"""The field that says whether anything holds from the row's event on; where it is not given, `found` says it."""
+
+SEPARATOR = "\x1f"
+
+VIEWS: Mapping[str, Mapping[str, type[Value]]] = MappingProxyType(
+    {
+        FACTS: {
+            PRESENT: bool,
+            "answer": str,
+            "also_accepted": str,
+            "question": str,
+            "fact_id": str,
+            "source": str,
+            "valid_to": int,
+        },
+        DOCUMENTS: {
+            PRESENT: bool,
+            "version_id": str,
+            "length_chars": int,
+            "versions": int,
+            "valid_from_us": int,
+            "dated": bool,
+            "valid_to": int,
+        },
+    }
+)
+"""View → field → type. Every stored row carries every field; what was not given is its type's zero."""
+
+
+def fields_of(view: str) -> Mapping[str, type[Value]]:
+    """Raises NotFound for a view that is not defined."""
+    try:
+        return VIEWS[view]
+    except KeyError:
+        raise NotFound(f"there is no feature view {view!r}; there are {', '.join(sorted(VIEWS))}") from None
+
+
+def entity_key(tenant: str, collection: str, entity: str) -> str:
+    """The key that an entity has among all tenants. Raises InvalidRequest where two tenants could share one."""
+    if SEPARATOR in tenant or SEPARATOR in collection:
+        raise InvalidRequest("the name of a tenant or a collection may not contain the character U+001F")
+    return f"{tenant}{SEPARATOR}{collection}{SEPARATOR}{entity}"
+
+
+def stored_row(view: str, key: str, row: FeatureRow) -> FeatureRow:
+    """The row as it is stored: under its key, with every field of the view; `found` says whether anything holds.
+
+    Raises InvalidRequest for a value the view does not have, one of another type, or an event outside the years 1 to
+    9999.
+    """
+    fields = fields_of(view)
+    if unknown := row.values.keys() - fields.keys():
+        raise InvalidRequest(f"the feature view {view!r} has no field {min(unknown)!r}; it has {', '.join(fields)}")
+    if not OPEN_START <= row.event <= OPEN_END:
+        raise InvalidRequest(f"{row.entity!r}: the event {row.event} lies outside the years 1 to 9999")
+    given = {PRESENT: row.found, **row.values}
+    values = {name: _typed(view, name, kind, given.get(name, kind())) for name, kind in fields.items()}
+    return FeatureRow(key, bool(values[PRESENT]), row.event, row.created, values)
+
+
+def _typed(view: str, name: str, kind: type[Value], value: Value) -> Value:
+    if kind is bool and value in (0, 1):
+        return bool(value)
+    if type(value) is not kind:
+        raise InvalidRequest(f"{view}.{name} is of type {kind.__name__}, not {type(value).__name__}")
+    return value
