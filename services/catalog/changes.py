@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, func, select
 
 from services.catalog.records import Generation, key
 from services.catalog.tables import facts, passage_extents, passages, questions, statements, vectors, versions
@@ -41,9 +41,11 @@ def feature_changes(tx: Connection, view: str, stretch: Stretch) -> Iterator[lis
         .order_by(statements.c.created, statements.c.event)
     )
     describe = {FACTS: _fact_values, DOCUMENTS: _document_values}[view]
-    for rows in batched(tx.execute(query).all(), BATCH * 4):
-        said = describe(tx, {row.content for row in rows if row.content})
-        yield [_feature(row, said.get(row.content, {})) for row in rows]
+    for rows in batched(tx.execute(query), BATCH * 2):
+        yield [
+            FeatureRow(row.entity, row.content is not None, row.event, row.created, {**values, "valid_to": row.until})
+            for row, values in zip(rows, describe(tx, stretch, rows), strict=True)
+        ]
 
 
 def _points(tx: Connection, stretch: Stretch) -> Iterator[Point]:
@@ -76,28 +78,57 @@ def _with_vectors(tx: Connection, files: VectorFiles, generation: Generation, ro
     return Changes(rows, np.stack([found[point.item_id] for point in rows]), ())
 
 
-def _feature(row: Row[Any], values: dict[str, Any]) -> FeatureRow:
-    """A row without content is the explicit "none": stated, but holding nothing."""
-    return FeatureRow(row.entity, row.content is not None, row.event, row.created, {**values, "valid_to": row.until})
-
-
-def _fact_values(tx: Connection, ids: set[str]) -> dict[str, dict[str, Any]]:
-    return {
+def _fact_values(tx: Connection, _: Stretch, rows: list[Row[Any]]) -> list[dict[str, Any]]:
+    said = {
         row.fact_id: {
             "fact_id": row.fact_id,
+            "question": row.question,
             "answer": row.answer,
             "also_accepted": json.dumps(row.also_accepted, ensure_ascii=False),
             "source": row.source,
         }
-        for row in tx.execute(select(facts).where(facts.c.fact_id.in_(ids)))
+        for row in tx.execute(
+            select(facts, questions.c.question)
+            .join(questions, questions.c.question_key == facts.c.question_key)
+            .where(facts.c.fact_id.in_({row.content for row in rows}))
+        )
     }
+    return [said.get(row.content, {}) for row in rows]
 
 
-def _document_values(tx: Connection, ids: set[str]) -> dict[str, dict[str, Any]]:
-    return {
-        row.version_id: {"version_id": row.version_id, "length": len(row.text), "dated": row.dated}
-        for row in tx.execute(select(versions).where(versions.c.version_id.in_(ids)))
+def _document_values(tx: Connection, stretch: Stretch, rows: list[Row[Any]]) -> list[dict[str, Any]]:
+    said = {
+        row.version_id: {"version_id": row.version_id, "length_chars": row.length, "dated": row.dated}
+        for row in tx.execute(
+            select(versions.c.version_id, func.length(versions.c.text).label("length"), versions.c.dated).where(
+                versions.c.version_id.in_({row.content for row in rows})
+            )
+        )
     }
+    revisions = _revisions(tx, stretch, rows)
+    return [
+        {**said.get(row.content, {}), "valid_from_us": row.event, "versions": revisions[row.entity, row.created]}
+        for row in rows
+    ]
+
+
+def _revisions(tx: Connection, stretch: Stretch, rows: list[Row[Any]]) -> dict[tuple[str, int], int]:
+    """How many versions each document had had by each record time."""
+    query = (
+        select(statements.c.entity, statements.c.created, statements.c.content)
+        .where(
+            *_here(statements, stretch),
+            statements.c.view == DOCUMENTS,
+            statements.c.entity.in_({row.entity for row in rows}),
+        )
+        .order_by(statements.c.created)
+    )
+    seen: dict[str, set[str]] = {}
+    counts: dict[tuple[str, int], int] = {}
+    for entity, created, content in tx.execute(query):
+        seen.setdefault(entity, set()).update([content] if content else [])
+        counts[entity, created] = len(seen[entity])
+    return counts
 
 
 def _here(table: Any, stretch: Stretch) -> list[Any]:

@@ -169,7 +169,7 @@ def test_documents_are_features_too(database):
     known, _ = record(database, document(valid_from=Y2000))
     with database.read() as tx:
         [rows] = feature_changes(tx, DOCUMENTS, Stretch("t", "c", OPEN_START, known))
-    assert [(row.entity, row.values["length"]) for row in rows] == [("d", 7)]
+    assert [(row.entity, row.values["length_chars"], row.values["versions"]) for row in rows] == [("d", 7, 1)]
 
 
 def test_record_times_may_be_brought_only_into_a_new_collection_and_sorted(database):
