@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import typer
 
 from services.admin.failures import Failed
+from services.admin.ports import require_free
 from services.admin.process import rotate
 from services.admin.settings import AdminSettings
-from services.admin.state import Places, holder, read_state
+from services.admin.state import Places, holder, locked, read_state
 
 _LOOK_SECONDS = 0.1
 _STOP_SECONDS = 40.0
@@ -22,6 +25,8 @@ _STOP_SECONDS = 40.0
 def start_detached(settings: AdminSettings, port: int) -> None:
     """Return once the stack is ready, echoing what its supervisor says. Raises Failed if it ends instead."""
     places = Places(settings.home)
+    with locked(places, settings.url_at(port)):
+        require_free(settings.host, port)
     log = places.log("supervisor")
     log.parent.mkdir(parents=True, exist_ok=True)
     rotate(log)
@@ -37,7 +42,8 @@ def start_detached(settings: AdminSettings, port: int) -> None:
             time.sleep(_LOOK_SECONDS)
     except KeyboardInterrupt:
         process.terminate()
-        process.wait(_STOP_SECONDS)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_STOP_SECONDS)
         raise
     _echo(log, shown)
     raise Failed(f"the stack did not start; the reason is above and in {log}")
@@ -69,8 +75,6 @@ def stop_running(places: Places, seconds: float = _STOP_SECONDS) -> bool:
 
     Raises Failed if it still runs after `seconds`.
     """
-    import signal
-
     held = holder(places)
     if held is None:
         return False

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import typer
 
-DOCUMENTS = (".md", ".txt", ".jsonl", ".jsonl.gz")
+DOCUMENTS = (".md", ".markdown", ".txt", ".jsonl", ".jsonl.gz")
 FACTS = (".jsonl", ".jsonl.gz")
 
 Upload = tuple[str, Path]

@@ -14,10 +14,12 @@ from enum import StrEnum
 from pathlib import Path
 
 from services.admin.failures import Failed
+from services.admin.watchdog import Watchdog
 
 _LEASH = Path(__file__).with_name("leash.py")
 _ROTATE_BYTES = 10 * 1024 * 1024
 _SHOWN_LINES = 15
+_SHOWN_BYTES = 16_384
 
 Probe = Callable[[], Awaitable[bool]]
 
@@ -59,7 +61,13 @@ class Child:
     """A process kept alive. `changed` is called with it after every change of phase."""
 
     def __init__(
-        self, spec: ProcessSpec, log: Path, env: Mapping[str, str], timing: Timing, changed: Callable[[Child], None]
+        self,
+        spec: ProcessSpec,
+        log: Path,
+        env: Mapping[str, str],
+        timing: Timing,
+        watchdog: Watchdog,
+        changed: Callable[[Child], None],
     ) -> None:
         self.spec = spec
         self.log = log
@@ -69,8 +77,10 @@ class Child:
         self.exit_code: int | None = None
         self.ready = asyncio.Event()
         self.in_startup = True
+        self._log_start = log.stat().st_size if log.exists() else 0
         self._env = env
         self._timing = timing
+        self._watchdog = watchdog
         self._changed = changed
         self._process: asyncio.subprocess.Process | None = None
 
@@ -106,6 +116,7 @@ class Child:
                 env=dict(self._env),
                 start_new_session=True,
             )
+        self._watchdog.lives(self._process.pid)
         self._enter(Phase.STARTING)
         probing = asyncio.create_task(self._probe())
         try:
@@ -150,25 +161,19 @@ class Child:
             await self._process.wait()
         self._enter(Phase.STOPPED)
 
-    @staticmethod
-    def _kill_group(group: int) -> None:
+    def _kill_group(self, group: int) -> None:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(group, signal.SIGKILL)
+        self._watchdog.ended(group)
 
     def last_lines(self) -> str:
-        """The end of its log, for an error message."""
-        return tail(self.log, _SHOWN_LINES)
-
-
-def tail(log: Path, lines: int) -> str:
-    """The last lines of a log, and where it lies."""
-    try:
-        with log.open("rb") as opened:
-            opened.seek(max(0, log.stat().st_size - 16_384))
-            last = opened.read().decode(errors="replace").splitlines()[-lines:]
-    except OSError:
-        last = []
-    return "\n".join([*(f"  {line}" for line in last), f"  (log: {log})"])
+        """The end of its log since the supervisor started, for an error message, and where the log lies."""
+        if not self.log.exists():
+            return f"  (no log: {self.spec.name} was not started)"
+        with self.log.open("rb") as opened:
+            opened.seek(max(self._log_start, self.log.stat().st_size - _SHOWN_BYTES))
+            last = opened.read().decode(errors="replace").splitlines()[-_SHOWN_LINES:]
+        return "\n".join([*(f"  {line}" for line in last), f"  (log: {self.log})"])
 
 
 def rotate(log: Path, limit: int = _ROTATE_BYTES) -> None:

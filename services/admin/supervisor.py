@@ -12,8 +12,9 @@ from itertools import groupby
 from typing import Protocol
 
 from services.admin.failures import Failed
-from services.admin.process import Child, ProcessSpec, Timing, rotate, tail
+from services.admin.process import Child, ProcessSpec, Timing, rotate
 from services.admin.state import Places, ProcessState, StackState, write_state
+from services.admin.watchdog import Watchdog
 
 
 class Reporter(Protocol):
@@ -47,8 +48,13 @@ class Supervisor:
         self._timing = timing or Timing()
         self._up = False
         self._stop = asyncio.Event()
+        self._watchdog = Watchdog()
+        places.logs.mkdir(parents=True, exist_ok=True)
+        for spec in specs:
+            rotate(places.log(spec.name))
         self._children = {
-            spec.name: Child(spec, places.log(spec.name), env, self._timing, self._changed) for spec in specs
+            spec.name: Child(spec, places.log(spec.name), env, self._timing, self._watchdog, self._changed)
+            for spec in specs
         }
 
     def stop(self) -> None:
@@ -59,9 +65,6 @@ class Supervisor:
 
         Raises Failed if the stack does not come up.
         """
-        self._places.logs.mkdir(parents=True, exist_ok=True)
-        for child in self._children.values():
-            rotate(child.log)
         keeping: list[asyncio.Task[None]] = []
         with _signals(self._stop):
             try:
@@ -108,7 +111,9 @@ class Supervisor:
     def _late(self) -> str:
         late = [child for child in self._children.values() if not child.ready.is_set()]
         names = ", ".join(child.spec.name for child in late)
-        return f"not ready after {self._timing.start:.0f} s: {names}\n" + "\n".join(tail(c.log, 5) for c in late)
+        return f"not ready after {self._timing.start:.0f} s: {names}\n" + "\n".join(
+            child.last_lines() for child in late
+        )
 
     async def _until_stopped(self, keeping: Sequence[asyncio.Task[None]]) -> None:
         stopped = asyncio.create_task(self._stop.wait())
@@ -136,6 +141,7 @@ class Supervisor:
                 asked.append((child, time.monotonic()))
             await asyncio.gather(*(child.ended(self._timing.stage) for child in stage))
         await asyncio.gather(*(child.finish(when + self._timing.kill - time.monotonic()) for child, when in asked))
+        self._watchdog.close()
         self._places.state.unlink(missing_ok=True)
 
     def _stages(self) -> list[list[Child]]:

@@ -23,19 +23,22 @@ from services.admin.process import Child, Phase, ProcessSpec, Timing, rotate
 from services.admin.state import Places, StackState, holder, locked, read_state
 from services.admin.supervisor import Supervisor
 from services.admin.valkey import valkey_argv
+from services.admin.watchdog import Watchdog
 
 ROOT = Path(__file__).parents[2]
 QUICK = Timing(probe=0.01, first_backoff=0.02, longest_backoff=0.1, start=5, stage=0.5, kill=1.0)
 
 SERVES = """
-import pathlib, signal, sys, time
+import os, pathlib, signal, sys, time
+if sys.argv[2] == "parent" and os.fork() == 0:
+    sys.argv[2] = f"child-{os.getpid()}"
 events, name = pathlib.Path(sys.argv[1]), sys.argv[2]
 def note(what):
     with events.open("a") as out: out.write(f"{name} {what}\\n")
 def stop(*_):
     note("stopped"); sys.exit(0)
 signal.signal(signal.SIGTERM, stop)
-note("started")
+note("started" if "child" not in name else "forked")
 time.sleep(60)
 """
 DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
@@ -169,11 +172,13 @@ async def test_pauses_between_restarts_grow_up_to_the_longest(stand: Stand, monk
 
     spec = ProcessSpec("ends", ("/bin/true",), never)
     stand.places.logs.mkdir()
-    child = Child(spec, stand.places.log("ends"), os.environ, Timing(), lambda child: None)
+    watchdog = Watchdog()
+    child = Child(spec, stand.places.log("ends"), os.environ, Timing(), watchdog, lambda child: None)
     child.in_startup = False
     monkeypatch.setattr("services.admin.process.asyncio.sleep", noted_sleep)
     with pytest.raises(asyncio.CancelledError):
         await child.keep()
+    watchdog.close()
     assert pauses == [0.2, 0.4, 0.8, 1.6, 3.2]
 
 
@@ -182,9 +187,12 @@ async def test_a_process_that_cannot_start_fails_the_stack_and_shows_its_log(sta
         return False
 
     argv = (sys.executable, "-I", "-S", "-c", "raise SystemExit('no model here')")
+    stand.places.logs.mkdir()
+    stand.places.log("broken").write_text("of another day\n")
     supervisor = stand.supervisor(stand.serving("fine"), ProcessSpec("broken", argv, never))
-    with pytest.raises(Failed, match=r"(?s)broken ended 3 times.*no model here.*broken\.log"):
+    with pytest.raises(Failed, match=r"(?s)broken ended 3 times.*no model here.*broken\.log") as failed:
         await supervisor.run()
+    assert "another day" not in str(failed.value)
     assert stand.order()[-1:] in (["fine stopped"], [])
     assert stand.reporter.url == ""
 
@@ -248,7 +256,7 @@ MAIN = textwrap.dedent("""
     from tests.integration.test_supervisor import QUICK, Stand
 
     stand = Stand(Path(sys.argv[1]))
-    specs = (stand.serving("one"), stand.serving("two"))
+    specs = (stand.serving("one"), stand.serving("parent"))
     with locked(stand.places, "http://test"):
         asyncio.run(stand.supervisor(*specs).run())
 """)
@@ -269,9 +277,11 @@ def apart(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], StackState]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel ends orphans on Linux only")
-def test_a_killed_supervisor_leaves_no_orphan(apart: tuple[subprocess.Popen[bytes], StackState]) -> None:
+def test_a_killed_supervisor_leaves_no_orphan(
+    apart: tuple[subprocess.Popen[bytes], StackState], tmp_path: Path
+) -> None:
     process, state = apart
-    pids = [child.pid for child in state.processes.values()]
+    pids = [child.pid for child in state.processes.values()] + [grandchild(tmp_path)]
     assert all(alive(pid) for pid in pids)
     process.kill()
     process.wait()
@@ -281,14 +291,22 @@ def test_a_killed_supervisor_leaves_no_orphan(apart: tuple[subprocess.Popen[byte
     assert not any(alive(pid) for pid in pids)
 
 
+def grandchild(home: Path) -> int:
+    """The process that one of the children has started itself."""
+    while "forked" not in (noted := (home / "noted").read_text()):
+        time.sleep(0.02)
+    return int(noted.partition("child-")[2].split()[0])
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_all_and_ends_well(
-    apart: tuple[subprocess.Popen[bytes], StackState], number: signal.Signals
+    apart: tuple[subprocess.Popen[bytes], StackState], tmp_path: Path, number: signal.Signals
 ) -> None:
     process, state = apart
+    pids = [child.pid for child in state.processes.values()] + [grandchild(tmp_path)]
     process.send_signal(number)
     assert process.wait(5) == 0
-    assert not any(alive(child.pid) for child in state.processes.values())
+    assert not any(alive(pid) for pid in pids)
 
 
 async def test_the_real_valkey_answers_on_its_socket_and_keeps_nothing(tmp_path: Path) -> None:

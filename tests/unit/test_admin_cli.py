@@ -300,7 +300,7 @@ def test_ingest_waits_and_tells_counts_and_failures_and_still_is_done(documents:
 def test_ingest_wait_json_has_the_fixed_names(documents: Path) -> None:
     done = job_stub(JOB).run("ingest", documents, "--wait", "--json")
     found = json.loads(done.stdout)
-    assert {name: found[name] for name in JOB["counts"]} == JOB["counts"]  # type: ignore[attr-defined,index]
+    assert {name: found[name] for name in JOB["counts"]} == JOB["counts"]  # type: ignore[attr-defined]
     assert found["state"] == "done" and found["jobs"] == ["j1"] and len(found["failures"]) == 1
     assert done.stderr == ""
 
