@@ -148,9 +148,9 @@ async def test_a_close_hides_from_its_record_time_on_and_the_past_still_sees(ret
 
 
 async def test_an_item_with_many_visible_points_is_one_hit_and_crowds_nobody_out(retriever):
-    same = [point(f"p{n}", item_id="crowd", text="owl owl") for n in range(30)]
+    same = [point(f"p{n}", item_id="crowd", text="owl owl") for n in range(230)]
     rows = [*same, *(point(f"z{n}", text="an owl sat in the old tree") for n in range(3))]
-    vectors = np.array([vector(1)] * 30 + [vector(2), vector(3), vector(4)])
+    vectors = np.array([vector(1)] * 230 + [vector(2), vector(3), vector(4)])
     await apply(retriever, changes(rows, vectors=vectors))
     hits = await retriever.search(query("owl", vector(1), limit=4))
     assert sorted(hit.item_id for hit in hits) == ["crowd", "z0", "z1", "z2"]

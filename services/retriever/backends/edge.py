@@ -117,8 +117,7 @@ class EdgeIndex:
 
     def _shard_for(self, dimensions: int) -> qe.EdgeShard:
         if self._state.dimensions is None:
-            self._state.dimensions = dimensions
-            self._state.save()
+            self._state.settle(dimensions)
         self._check_dimensions(dimensions)
         if self._shard is None:
             self._shard = _create(self._directory / "shard", dimensions)

@@ -13,7 +13,7 @@ from services.common.moment import OPEN_START
 
 @dataclass(slots=True)
 class State:
-    """Read once, written through. watermarks: tenant → collection → record time."""
+    """Read once; a change is written first and then remembered. watermarks: tenant → collection → record time."""
 
     path: Path
     dimensions: int | None = None
@@ -28,15 +28,24 @@ class State:
     def watermark(self, tenant: str, collection: str) -> int:
         return self.watermarks.get(tenant, {}).get(collection, OPEN_START)
 
+    def settle(self, dimensions: int) -> None:
+        self._save(dimensions, self.watermarks)
+        self.dimensions = dimensions
+
     def advance(self, tenant: str, collection: str, watermark: int) -> None:
-        self.watermarks.setdefault(tenant, {})[collection] = watermark
-        self.save()
+        others = self.watermarks.get(tenant, {})
+        watermarks = {**self.watermarks, tenant: {**others, collection: watermark}}
+        self._save(self.dimensions, watermarks)
+        self.watermarks = watermarks
 
     def save(self) -> None:
+        self._save(self.dimensions, self.watermarks)
+
+    def _save(self, dimensions: int | None, watermarks: dict[str, dict[str, int]]) -> None:
         """Write, fsync, rename, fsync the directory: a crash leaves either the old state or the new."""
         written = self.path.with_suffix(".new")
         with written.open("w", encoding="utf-8") as file:
-            json.dump({"dimensions": self.dimensions, "watermarks": self.watermarks}, file)
+            json.dump({"dimensions": dimensions, "watermarks": watermarks}, file)
             file.flush()
             os.fsync(file.fileno())
         written.replace(self.path)
