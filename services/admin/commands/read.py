@@ -72,11 +72,11 @@ def ask(
     from services.admin.render import print_json
 
     body = {"question": question, "collection": collection, "as_of": as_of, "known_at": known_at, "stream": True}
-    answer = _listen(connect(ctx).events("POST", "/v1/answers", body), show=not as_json)
-    print_json(answer) if as_json else _show_answer(answer)
+    answer = listen(connect(ctx).events("POST", "/v1/answers", body), show=not as_json)
+    print_json(answer) if as_json else show_answer(answer)
 
 
-def _listen(events: Iterable[Event], show: bool) -> Json:
+def listen(events: Iterable[Event], show: bool) -> Json:
     """The answer at the end of the stream, its text shown as it is released."""
     from services.admin.client import explain
     from services.admin.render import clean
@@ -92,7 +92,7 @@ def _listen(events: Iterable[Event], show: bool) -> Json:
     raise Failed("the answer broke off; see `almanac status`")
 
 
-def _show_answer(answer: Json) -> None:
+def show_answer(answer: Json) -> None:
     from services.admin.render import moment, timings
 
     typer.echo("\n")
