@@ -31,7 +31,7 @@ class ModelEncoder:
     cancelled, or whose deadline passes, stops after the batch at hand.
     """
 
-    def __init__(self, backend: Backend, served: Mapping[str, Model], batch_size: int = 8) -> None:
+    def __init__(self, backend: Backend, served: Mapping[str, Model], batch_size: int = 4) -> None:
         self._backend = backend
         self._served = dict(served)
         self._batch_size = batch_size

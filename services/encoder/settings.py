@@ -17,7 +17,9 @@ class EncoderSettings(Settings):
         description="Comma-separated names of the models served beside `encoder_model`, each loaded when first asked "
         "for. Default: every encoder of the manifest that the backend can read.",
     )
-    encoder_batch_size: int = Field(8, ge=1, description="Texts per batch of the engine; more is not faster on a CPU.")
+    encoder_batch_size: int = Field(
+        4, ge=1, description="Texts per batch of the engine; on a CPU more takes more memory and no less time."
+    )
     encoder_threads: int = Field(0, ge=0, description="Threads of the engine; 0: one per core.")
 
     @field_validator("encoder_models", mode="before")
