@@ -40,5 +40,5 @@ class FeaturesServicer(Base):
 
 
 async def _batches(requests: AsyncIterator[features_pb2.AppendRequest]) -> AsyncIterator[Sequence[FeatureRow]]:
-    async for request in requests:
-        yield [row_from_pb(row) for row in request.batch.rows]
+    async for batch in wire.batches_until_end(requests):
+        yield [row_from_pb(row) for row in batch.rows]

@@ -65,3 +65,7 @@ class Stretch(_message.Message):
     from_us: int
     to_us: int
     def __init__(self, tenant: _Optional[str] = ..., collection: _Optional[str] = ..., from_us: _Optional[int] = ..., to_us: _Optional[int] = ...) -> None: ...
+
+class StretchEnd(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...

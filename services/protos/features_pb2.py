@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from services.protos import common_pb2 as services_dot_protos_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eservices/protos/features.proto\x12\x13\x61lmanac.features.v1\x1a\x1cservices/protos/common.proto\"T\n\x05Value\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\x11\n\x07integer\x18\x02 \x01(\x03H\x00\x12\x10\n\x06number\x18\x03 \x01(\x01H\x00\x12\x0e\n\x04\x66lag\x18\x04 \x01(\x08H\x00\x42\x06\n\x04kind\"V\n\x0bReadRequest\x12\'\n\x05scope\x18\x01 \x01(\x0b\x32\x18.almanac.common.v1.Scope\x12\x0c\n\x04view\x18\x02 \x01(\t\x12\x10\n\x08\x65ntities\x18\x03 \x03(\t\"\xd9\x01\n\nFeatureRow\x12\x0e\n\x06\x65ntity\x18\x01 \x01(\t\x12\r\n\x05\x66ound\x18\x02 \x01(\x08\x12\x10\n\x08\x65vent_us\x18\x03 \x01(\x03\x12\x12\n\ncreated_us\x18\x04 \x01(\x03\x12;\n\x06values\x18\x05 \x03(\x0b\x32+.almanac.features.v1.FeatureRow.ValuesEntry\x1aI\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12)\n\x05value\x18\x02 \x01(\x0b\x32\x1a.almanac.features.v1.Value:\x02\x38\x01\"=\n\x0cReadResponse\x12-\n\x04rows\x18\x01 \x03(\x0b\x32\x1f.almanac.features.v1.FeatureRow\"\x7f\n\rAppendRequest\x12\x33\n\x06header\x18\x01 \x01(\x0b\x32!.almanac.features.v1.AppendHeaderH\x00\x12\x31\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32 .almanac.features.v1.AppendBatchH\x00\x42\x06\n\x04part\"I\n\x0c\x41ppendHeader\x12\x0c\n\x04view\x18\x01 \x01(\t\x12+\n\x07stretch\x18\x02 \x01(\x0b\x32\x1a.almanac.common.v1.Stretch\"<\n\x0b\x41ppendBatch\x12-\n\x04rows\x18\x01 \x03(\x0b\x32\x1f.almanac.features.v1.FeatureRow\"C\n\x0fPositionRequest\x12\x0c\n\x04view\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x12\n\ncollection\x18\x03 \x01(\t\"\"\n\x12MaterializeRequest\x12\x0c\n\x04view\x18\x01 \x01(\t\")\n\x13MaterializeResponse\x12\x12\n\nthrough_us\x18\x01 \x01(\x03\x32\xd7\x02\n\x08\x46\x65\x61tures\x12K\n\x04Read\x12 .almanac.features.v1.ReadRequest\x1a!.almanac.features.v1.ReadResponse\x12L\n\x06\x41ppend\x12\".almanac.features.v1.AppendRequest\x1a\x1c.almanac.common.v1.Watermark(\x01\x12N\n\x08Position\x12$.almanac.features.v1.PositionRequest\x1a\x1c.almanac.common.v1.Watermark\x12`\n\x0bMaterialize\x12\'.almanac.features.v1.MaterializeRequest\x1a(.almanac.features.v1.MaterializeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eservices/protos/features.proto\x12\x13\x61lmanac.features.v1\x1a\x1cservices/protos/common.proto\"T\n\x05Value\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\x11\n\x07integer\x18\x02 \x01(\x03H\x00\x12\x10\n\x06number\x18\x03 \x01(\x01H\x00\x12\x0e\n\x04\x66lag\x18\x04 \x01(\x08H\x00\x42\x06\n\x04kind\"V\n\x0bReadRequest\x12\'\n\x05scope\x18\x01 \x01(\x0b\x32\x18.almanac.common.v1.Scope\x12\x0c\n\x04view\x18\x02 \x01(\t\x12\x10\n\x08\x65ntities\x18\x03 \x03(\t\"\xd9\x01\n\nFeatureRow\x12\x0e\n\x06\x65ntity\x18\x01 \x01(\t\x12\r\n\x05\x66ound\x18\x02 \x01(\x08\x12\x10\n\x08\x65vent_us\x18\x03 \x01(\x03\x12\x12\n\ncreated_us\x18\x04 \x01(\x03\x12;\n\x06values\x18\x05 \x03(\x0b\x32+.almanac.features.v1.FeatureRow.ValuesEntry\x1aI\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12)\n\x05value\x18\x02 \x01(\x0b\x32\x1a.almanac.features.v1.Value:\x02\x38\x01\"=\n\x0cReadResponse\x12-\n\x04rows\x18\x01 \x03(\x0b\x32\x1f.almanac.features.v1.FeatureRow\"\xad\x01\n\rAppendRequest\x12\x33\n\x06header\x18\x01 \x01(\x0b\x32!.almanac.features.v1.AppendHeaderH\x00\x12\x31\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32 .almanac.features.v1.AppendBatchH\x00\x12,\n\x03\x65nd\x18\x03 \x01(\x0b\x32\x1d.almanac.common.v1.StretchEndH\x00\x42\x06\n\x04part\"I\n\x0c\x41ppendHeader\x12\x0c\n\x04view\x18\x01 \x01(\t\x12+\n\x07stretch\x18\x02 \x01(\x0b\x32\x1a.almanac.common.v1.Stretch\"<\n\x0b\x41ppendBatch\x12-\n\x04rows\x18\x01 \x03(\x0b\x32\x1f.almanac.features.v1.FeatureRow\"C\n\x0fPositionRequest\x12\x0c\n\x04view\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x12\n\ncollection\x18\x03 \x01(\t\"\"\n\x12MaterializeRequest\x12\x0c\n\x04view\x18\x01 \x01(\t\")\n\x13MaterializeResponse\x12\x12\n\nthrough_us\x18\x01 \x01(\x03\x32\xd7\x02\n\x08\x46\x65\x61tures\x12K\n\x04Read\x12 .almanac.features.v1.ReadRequest\x1a!.almanac.features.v1.ReadResponse\x12L\n\x06\x41ppend\x12\".almanac.features.v1.AppendRequest\x1a\x1c.almanac.common.v1.Watermark(\x01\x12N\n\x08Position\x12$.almanac.features.v1.PositionRequest\x1a\x1c.almanac.common.v1.Watermark\x12`\n\x0bMaterialize\x12\'.almanac.features.v1.MaterializeRequest\x1a(.almanac.features.v1.MaterializeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,18 +44,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FEATUREROW_VALUESENTRY']._serialized_end=477
   _globals['_READRESPONSE']._serialized_start=479
   _globals['_READRESPONSE']._serialized_end=540
-  _globals['_APPENDREQUEST']._serialized_start=542
-  _globals['_APPENDREQUEST']._serialized_end=669
-  _globals['_APPENDHEADER']._serialized_start=671
-  _globals['_APPENDHEADER']._serialized_end=744
-  _globals['_APPENDBATCH']._serialized_start=746
-  _globals['_APPENDBATCH']._serialized_end=806
-  _globals['_POSITIONREQUEST']._serialized_start=808
-  _globals['_POSITIONREQUEST']._serialized_end=875
-  _globals['_MATERIALIZEREQUEST']._serialized_start=877
-  _globals['_MATERIALIZEREQUEST']._serialized_end=911
-  _globals['_MATERIALIZERESPONSE']._serialized_start=913
-  _globals['_MATERIALIZERESPONSE']._serialized_end=954
-  _globals['_FEATURES']._serialized_start=957
-  _globals['_FEATURES']._serialized_end=1300
+  _globals['_APPENDREQUEST']._serialized_start=543
+  _globals['_APPENDREQUEST']._serialized_end=716
+  _globals['_APPENDHEADER']._serialized_start=718
+  _globals['_APPENDHEADER']._serialized_end=791
+  _globals['_APPENDBATCH']._serialized_start=793
+  _globals['_APPENDBATCH']._serialized_end=853
+  _globals['_POSITIONREQUEST']._serialized_start=855
+  _globals['_POSITIONREQUEST']._serialized_end=922
+  _globals['_MATERIALIZEREQUEST']._serialized_start=924
+  _globals['_MATERIALIZEREQUEST']._serialized_end=958
+  _globals['_MATERIALIZERESPONSE']._serialized_start=960
+  _globals['_MATERIALIZERESPONSE']._serialized_end=1001
+  _globals['_FEATURES']._serialized_start=1004
+  _globals['_FEATURES']._serialized_end=1347
 # @@protoc_insertion_point(module_scope)

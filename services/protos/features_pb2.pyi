@@ -57,12 +57,14 @@ class ReadResponse(_message.Message):
     def __init__(self, rows: _Optional[_Iterable[_Union[FeatureRow, _Mapping]]] = ...) -> None: ...
 
 class AppendRequest(_message.Message):
-    __slots__ = ("header", "batch")
+    __slots__ = ("header", "batch", "end")
     HEADER_FIELD_NUMBER: _ClassVar[int]
     BATCH_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
     header: AppendHeader
     batch: AppendBatch
-    def __init__(self, header: _Optional[_Union[AppendHeader, _Mapping]] = ..., batch: _Optional[_Union[AppendBatch, _Mapping]] = ...) -> None: ...
+    end: _common_pb2.StretchEnd
+    def __init__(self, header: _Optional[_Union[AppendHeader, _Mapping]] = ..., batch: _Optional[_Union[AppendBatch, _Mapping]] = ..., end: _Optional[_Union[_common_pb2.StretchEnd, _Mapping]] = ...) -> None: ...
 
 class AppendHeader(_message.Message):
     __slots__ = ("view", "stretch")

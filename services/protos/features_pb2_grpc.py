@@ -69,7 +69,7 @@ class FeaturesServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Append(self, request_iterator, context):
-        """Appends one stretch of a collection's record to one view; the first message is the header. Idempotent.
+        """Appends one stretch of a collection's record to one view; the first message is the header, the last the end. Idempotent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from services.protos import common_pb2 as services_dot_protos_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fservices/protos/retriever.proto\x12\x14\x61lmanac.retriever.v1\x1a\x1cservices/protos/common.proto\"%\n\x06\x46ilter\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0e\n\x06values\x18\x02 \x03(\t\"\xdd\x01\n\rSearchRequest\x12\'\n\x05scope\x18\x01 \x01(\x0b\x32\x18.almanac.common.v1.Scope\x12,\n\x06target\x18\x02 \x01(\x0e\x32\x1c.almanac.retriever.v1.Target\x12)\n\x06vector\x18\x03 \x01(\x0b\x32\x19.almanac.common.v1.Tensor\x12\x0c\n\x04text\x18\x04 \x01(\t\x12\r\n\x05limit\x18\x05 \x01(\r\x12-\n\x07\x66ilters\x18\x06 \x03(\x0b\x32\x1c.almanac.retriever.v1.Filter\"\xa0\x01\n\x03Hit\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x0e\n\x06\x64oc_id\x18\x02 \x01(\t\x12\r\n\x05score\x18\x03 \x01(\x01\x12\x12\n\x05\x64\x65nse\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x07lexical\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12)\n\x06\x65xtent\x18\x06 \x01(\x0b\x32\x19.almanac.common.v1.ExtentB\x08\n\x06_denseB\n\n\x08_lexical\"9\n\x0eSearchResponse\x12\'\n\x04hits\x18\x01 \x03(\x0b\x32\x19.almanac.retriever.v1.Hit\"~\n\x0c\x41pplyRequest\x12\x33\n\x06header\x18\x01 \x01(\x0b\x32!.almanac.retriever.v1.ApplyHeaderH\x00\x12\x31\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32 .almanac.retriever.v1.ApplyBatchH\x00\x42\x06\n\x04part\"N\n\x0b\x41pplyHeader\x12\x12\n\ngeneration\x18\x01 \x01(\t\x12+\n\x07stretch\x18\x02 \x01(\x0b\x32\x1a.almanac.common.v1.Stretch\"\x94\x01\n\nApplyBatch\x12-\n\x07upserts\x18\x01 \x03(\x0b\x32\x1c.almanac.retriever.v1.Upsert\x12*\n\x07vectors\x18\x02 \x01(\x0b\x32\x19.almanac.common.v1.Tensor\x12+\n\x06\x63loses\x18\x03 \x03(\x0b\x32\x1b.almanac.retriever.v1.Close\"\x91\x02\n\x06Upsert\x12\x10\n\x08point_id\x18\x01 \x01(\t\x12,\n\x06target\x18\x02 \x01(\x0e\x32\x1c.almanac.retriever.v1.Target\x12\x0f\n\x07item_id\x18\x03 \x01(\t\x12\x0e\n\x06\x64oc_id\x18\x04 \x01(\t\x12)\n\x06\x65xtent\x18\x05 \x01(\x0b\x32\x19.almanac.common.v1.Extent\x12\x0c\n\x04text\x18\x06 \x01(\t\x12<\n\x08metadata\x18\x07 \x03(\x0b\x32*.almanac.retriever.v1.Upsert.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"1\n\x05\x43lose\x12\x10\n\x08point_id\x18\x01 \x01(\t\x12\x16\n\x0erecorded_to_us\x18\x02 \x01(\x03\"I\n\x0fPositionRequest\x12\x12\n\ngeneration\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x12\n\ncollection\x18\x03 \x01(\t*K\n\x06Target\x12\x16\n\x12TARGET_UNSPECIFIED\x10\x00\x12\x13\n\x0fTARGET_PASSAGES\x10\x01\x12\x14\n\x10TARGET_QUESTIONS\x10\x02\x32\xfe\x01\n\tRetriever\x12S\n\x06Search\x12#.almanac.retriever.v1.SearchRequest\x1a$.almanac.retriever.v1.SearchResponse\x12K\n\x05\x41pply\x12\".almanac.retriever.v1.ApplyRequest\x1a\x1c.almanac.common.v1.Watermark(\x01\x12O\n\x08Position\x12%.almanac.retriever.v1.PositionRequest\x1a\x1c.almanac.common.v1.Watermarkb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fservices/protos/retriever.proto\x12\x14\x61lmanac.retriever.v1\x1a\x1cservices/protos/common.proto\"%\n\x06\x46ilter\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0e\n\x06values\x18\x02 \x03(\t\"\xdd\x01\n\rSearchRequest\x12\'\n\x05scope\x18\x01 \x01(\x0b\x32\x18.almanac.common.v1.Scope\x12,\n\x06target\x18\x02 \x01(\x0e\x32\x1c.almanac.retriever.v1.Target\x12)\n\x06vector\x18\x03 \x01(\x0b\x32\x19.almanac.common.v1.Tensor\x12\x0c\n\x04text\x18\x04 \x01(\t\x12\r\n\x05limit\x18\x05 \x01(\r\x12-\n\x07\x66ilters\x18\x06 \x03(\x0b\x32\x1c.almanac.retriever.v1.Filter\"\xa0\x01\n\x03Hit\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x0e\n\x06\x64oc_id\x18\x02 \x01(\t\x12\r\n\x05score\x18\x03 \x01(\x01\x12\x12\n\x05\x64\x65nse\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x07lexical\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12)\n\x06\x65xtent\x18\x06 \x01(\x0b\x32\x19.almanac.common.v1.ExtentB\x08\n\x06_denseB\n\n\x08_lexical\"9\n\x0eSearchResponse\x12\'\n\x04hits\x18\x01 \x03(\x0b\x32\x19.almanac.retriever.v1.Hit\"\xac\x01\n\x0c\x41pplyRequest\x12\x33\n\x06header\x18\x01 \x01(\x0b\x32!.almanac.retriever.v1.ApplyHeaderH\x00\x12\x31\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32 .almanac.retriever.v1.ApplyBatchH\x00\x12,\n\x03\x65nd\x18\x03 \x01(\x0b\x32\x1d.almanac.common.v1.StretchEndH\x00\x42\x06\n\x04part\"N\n\x0b\x41pplyHeader\x12\x12\n\ngeneration\x18\x01 \x01(\t\x12+\n\x07stretch\x18\x02 \x01(\x0b\x32\x1a.almanac.common.v1.Stretch\"\x94\x01\n\nApplyBatch\x12-\n\x07upserts\x18\x01 \x03(\x0b\x32\x1c.almanac.retriever.v1.Upsert\x12*\n\x07vectors\x18\x02 \x01(\x0b\x32\x19.almanac.common.v1.Tensor\x12+\n\x06\x63loses\x18\x03 \x03(\x0b\x32\x1b.almanac.retriever.v1.Close\"\x91\x02\n\x06Upsert\x12\x10\n\x08point_id\x18\x01 \x01(\t\x12,\n\x06target\x18\x02 \x01(\x0e\x32\x1c.almanac.retriever.v1.Target\x12\x0f\n\x07item_id\x18\x03 \x01(\t\x12\x0e\n\x06\x64oc_id\x18\x04 \x01(\t\x12)\n\x06\x65xtent\x18\x05 \x01(\x0b\x32\x19.almanac.common.v1.Extent\x12\x0c\n\x04text\x18\x06 \x01(\t\x12<\n\x08metadata\x18\x07 \x03(\x0b\x32*.almanac.retriever.v1.Upsert.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"1\n\x05\x43lose\x12\x10\n\x08point_id\x18\x01 \x01(\t\x12\x16\n\x0erecorded_to_us\x18\x02 \x01(\x03\"I\n\x0fPositionRequest\x12\x12\n\ngeneration\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x12\n\ncollection\x18\x03 \x01(\t*K\n\x06Target\x12\x16\n\x12TARGET_UNSPECIFIED\x10\x00\x12\x13\n\x0fTARGET_PASSAGES\x10\x01\x12\x14\n\x10TARGET_QUESTIONS\x10\x02\x32\xfe\x01\n\tRetriever\x12S\n\x06Search\x12#.almanac.retriever.v1.SearchRequest\x1a$.almanac.retriever.v1.SearchResponse\x12K\n\x05\x41pply\x12\".almanac.retriever.v1.ApplyRequest\x1a\x1c.almanac.common.v1.Watermark(\x01\x12O\n\x08Position\x12%.almanac.retriever.v1.PositionRequest\x1a\x1c.almanac.common.v1.Watermarkb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,8 +34,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_UPSERT_METADATAENTRY']._loaded_options = None
   _globals['_UPSERT_METADATAENTRY']._serialized_options = b'8\001'
-  _globals['_TARGET']._serialized_start=1333
-  _globals['_TARGET']._serialized_end=1408
+  _globals['_TARGET']._serialized_start=1380
+  _globals['_TARGET']._serialized_end=1455
   _globals['_FILTER']._serialized_start=87
   _globals['_FILTER']._serialized_end=124
   _globals['_SEARCHREQUEST']._serialized_start=127
@@ -44,20 +44,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HIT']._serialized_end=511
   _globals['_SEARCHRESPONSE']._serialized_start=513
   _globals['_SEARCHRESPONSE']._serialized_end=570
-  _globals['_APPLYREQUEST']._serialized_start=572
-  _globals['_APPLYREQUEST']._serialized_end=698
-  _globals['_APPLYHEADER']._serialized_start=700
-  _globals['_APPLYHEADER']._serialized_end=778
-  _globals['_APPLYBATCH']._serialized_start=781
-  _globals['_APPLYBATCH']._serialized_end=929
-  _globals['_UPSERT']._serialized_start=932
-  _globals['_UPSERT']._serialized_end=1205
-  _globals['_UPSERT_METADATAENTRY']._serialized_start=1158
-  _globals['_UPSERT_METADATAENTRY']._serialized_end=1205
-  _globals['_CLOSE']._serialized_start=1207
-  _globals['_CLOSE']._serialized_end=1256
-  _globals['_POSITIONREQUEST']._serialized_start=1258
-  _globals['_POSITIONREQUEST']._serialized_end=1331
-  _globals['_RETRIEVER']._serialized_start=1411
-  _globals['_RETRIEVER']._serialized_end=1665
+  _globals['_APPLYREQUEST']._serialized_start=573
+  _globals['_APPLYREQUEST']._serialized_end=745
+  _globals['_APPLYHEADER']._serialized_start=747
+  _globals['_APPLYHEADER']._serialized_end=825
+  _globals['_APPLYBATCH']._serialized_start=828
+  _globals['_APPLYBATCH']._serialized_end=976
+  _globals['_UPSERT']._serialized_start=979
+  _globals['_UPSERT']._serialized_end=1252
+  _globals['_UPSERT_METADATAENTRY']._serialized_start=1205
+  _globals['_UPSERT_METADATAENTRY']._serialized_end=1252
+  _globals['_CLOSE']._serialized_start=1254
+  _globals['_CLOSE']._serialized_end=1303
+  _globals['_POSITIONREQUEST']._serialized_start=1305
+  _globals['_POSITIONREQUEST']._serialized_end=1378
+  _globals['_RETRIEVER']._serialized_start=1458
+  _globals['_RETRIEVER']._serialized_end=1712
 # @@protoc_insertion_point(module_scope)

@@ -64,12 +64,14 @@ class SearchResponse(_message.Message):
     def __init__(self, hits: _Optional[_Iterable[_Union[Hit, _Mapping]]] = ...) -> None: ...
 
 class ApplyRequest(_message.Message):
-    __slots__ = ("header", "batch")
+    __slots__ = ("header", "batch", "end")
     HEADER_FIELD_NUMBER: _ClassVar[int]
     BATCH_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
     header: ApplyHeader
     batch: ApplyBatch
-    def __init__(self, header: _Optional[_Union[ApplyHeader, _Mapping]] = ..., batch: _Optional[_Union[ApplyBatch, _Mapping]] = ...) -> None: ...
+    end: _common_pb2.StretchEnd
+    def __init__(self, header: _Optional[_Union[ApplyHeader, _Mapping]] = ..., batch: _Optional[_Union[ApplyBatch, _Mapping]] = ..., end: _Optional[_Union[_common_pb2.StretchEnd, _Mapping]] = ...) -> None: ...
 
 class ApplyHeader(_message.Message):
     __slots__ = ("generation", "stretch")

@@ -64,7 +64,7 @@ class RetrieverServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Apply(self, request_iterator, context):
-        """Applies one stretch of a collection's record; the first message is the header. Idempotent.
+        """Applies one stretch of a collection's record; the first message is the header, the last the end. Idempotent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

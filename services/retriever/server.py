@@ -29,7 +29,7 @@ class RetrieverServicer(Base):
         if header is None or not header.HasField("header"):
             raise ScopeMissing("the first message of Apply must be its header")
         stretch = wire.stretch_from_pb(header.header.stretch)
-        reached = await self._retriever.apply(header.header.generation, stretch, _batches(requests, context))
+        reached = await self._retriever.apply(header.header.generation, stretch, _batches(requests))
         return common_pb2.Watermark(recorded_us=reached)
 
     async def Position(self, request: pb.PositionRequest, context: Any) -> common_pb2.Watermark:
@@ -61,14 +61,9 @@ def _hit(hit: Hit) -> pb.Hit:
     )
 
 
-async def _batches(requests: AsyncIterator[pb.ApplyRequest], context: Any) -> AsyncIterator[Changes]:
-    """Ends only where the client ended the stream: one that broke off looks just the same to grpc.aio's reader, but
-    such a call can no longer be answered, so beginning the answer fails and nothing is committed."""
-    async for request in requests:
-        if not request.HasField("batch"):
-            raise InvalidRequest("a message of Apply after the header must be a batch")
-        yield _changes(request.batch)
-    await context.send_initial_metadata(())
+async def _batches(requests: AsyncIterator[pb.ApplyRequest]) -> AsyncIterator[Changes]:
+    async for batch in wire.batches_until_end(requests):
+        yield _changes(batch)
 
 
 def _changes(batch: pb.ApplyBatch) -> Changes:

@@ -8,6 +8,7 @@ from services.common.clients import wire
 from services.common.nodes.features import FeatureRow, Value
 from services.common.nodes.scope import Scope, Stretch
 from services.common.rpc.client import call
+from services.protos import common_pb2
 from services.protos import features_pb2 as pb
 from services.protos.features_pb2_grpc import FeaturesStub
 
@@ -29,6 +30,7 @@ class FeaturesClient:
             yield pb.AppendRequest(header=pb.AppendHeader(view=view, stretch=wire.stretch_to_pb(stretch)))
             async for rows in batches:
                 yield pb.AppendRequest(batch=pb.AppendBatch(rows=[row_to_pb(row) for row in rows]))
+            yield pb.AppendRequest(end=common_pb2.StretchEnd())
 
         return int((await call(self._stub.Append, requests(), APPEND_SECONDS)).recorded_us)
 

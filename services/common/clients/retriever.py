@@ -8,6 +8,7 @@ from services.common.clients import wire
 from services.common.nodes.retriever import Changes, Hit, Query, Target
 from services.common.nodes.scope import Stretch
 from services.common.rpc.client import call
+from services.protos import common_pb2
 from services.protos import retriever_pb2 as pb
 from services.protos.retriever_pb2_grpc import RetrieverStub
 
@@ -31,6 +32,7 @@ class RetrieverClient:
             yield pb.ApplyRequest(header=header)
             async for changes in batches:
                 yield pb.ApplyRequest(batch=changes_to_pb(changes))
+            yield pb.ApplyRequest(end=common_pb2.StretchEnd())
 
         return int((await call(self._stub.Apply, requests(), APPLY_SECONDS)).recorded_us)
 

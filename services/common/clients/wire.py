@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
-from services.common.errors import InvalidRequest, ScopeMissing
+from services.common.errors import InvalidRequest, ScopeMissing, Unavailable
 from services.common.moment import Extent, Moment, Span
 from services.common.nodes.scope import Scope, Stretch
 from services.protos import common_pb2 as pb
@@ -32,6 +35,18 @@ def stretch_from_pb(stretch: pb.Stretch) -> Stretch:
     if not stretch.tenant or not stretch.collection:
         raise ScopeMissing("the stretch names no tenant or no collection")
     return Stretch(stretch.tenant, stretch.collection, stretch.from_us, stretch.to_us)
+
+
+async def batches_until_end(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    """The batches of a stream of changes. Raises Unavailable where it breaks off: grpc.aio shows that as its end."""
+    async for request in requests:
+        part = request.WhichOneof("part")
+        if part == "end":
+            return
+        if part != "batch":
+            raise InvalidRequest("after the header only batches and the end may follow")
+        yield request.batch
+    raise Unavailable("the changes broke off before their end and were not applied; send them again")
 
 
 def extent_to_pb(extent: Extent) -> pb.Extent:
