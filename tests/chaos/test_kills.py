@@ -1,0 +1,98 @@
+"""Real processes of a real stack killed with SIGKILL: what is answered meanwhile, and what comes back."""
+
+import json
+import threading
+import time
+
+import httpx
+import pytest
+
+from tests.support import eventually, ingest_examples, running_stack
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+QUESTION = {"question": "How is the kilogram defined?", "collection": "almanac", "as_of": "2020-06-01"}
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory):
+    with running_stack(tmp_path_factory.mktemp("chaos") / "home") as running:
+        ingest_examples(running)
+        yield running
+
+
+def test_without_the_generator_the_evidence_is_quoted_and_it_comes_back(stack):
+    old = stack.kill("generator")
+    answer = stack.ask(**QUESTION)
+    assert answer["degraded"] == ["generator"] and answer["grounding"] == "quoted"
+    assert answer["citations"] and "Planck" in answer["answer"]
+    stack.restarted("generator", old)
+    eventually(lambda: stack.ask(**QUESTION)["degraded"] == [], 20)
+
+
+def test_without_the_broker_answers_still_come_and_say_so(stack):
+    old = stack.kill("valkey")
+    answer = stack.ask(**QUESTION)
+    assert "Planck" in answer["answer"]
+    assert answer["degraded"] == ["broker"]
+    stack.restarted("valkey", old)
+    eventually(lambda: stack.ask(**QUESTION)["degraded"] == [], 30)
+
+
+def test_a_worker_killed_in_mid_answer_costs_no_word_and_doubles_none(stack):
+    whole = stack.ask(**QUESTION)["answer"]
+    events = []
+
+    def listen():
+        with httpx.stream(
+            "POST", f"{stack.url}/v1/answers", json={**QUESTION, "stream": True}, timeout=90, trust_env=False
+        ) as response:
+            name = ""
+            for line in response.iter_lines():
+                if line.startswith("event:"):
+                    name = line.removeprefix("event:").strip()
+                elif line.startswith("data:"):
+                    events.append((name, json.loads(line.removeprefix("data:"))))
+
+    listener = threading.Thread(target=listen)
+    listener.start()
+    eventually(lambda: any(name == "step" for name, _ in events), 20)
+    old = stack.kill("worker")
+    listener.join(90)
+    assert not listener.is_alive() and events[-1][0] == "done", events
+    told = "".join(data["text"] for name, data in events if name == "text")
+    answer = events[-1][1]["answer"]
+    assert told == answer["answer"]
+    sentences = [part.strip() for part in told.split(". ") if part.strip()]
+    assert len(sentences) == len(set(sentences)), told
+    assert "Planck" in told and whole
+    stack.restarted("worker", old)
+    eventually(lambda: stack.ask(**QUESTION)["degraded"] == [], 30)
+
+
+@pytest.mark.parametrize("node", ["encoder", "features"])
+def test_without_a_node_the_answer_comes_and_names_it(stack, node):
+    old = stack.kill(node)
+    answer = stack.ask(**QUESTION)
+    assert node in answer["degraded"] or stack.processes()[node]["pid"] != old
+    assert "Planck" in answer["answer"] or answer["grounding"] == "abstained"
+    stack.restarted(node, old)
+    eventually(lambda: stack.ask(**QUESTION)["degraded"] == [], 20)
+
+
+def test_ingestion_goes_on_after_its_worker_and_nodes_were_killed(stack, tmp_path):
+    rows = [
+        {"id": f"d{n}", "title": f"Entry {n}", "text": f"# Entry {n}\n\nThe value of entry {n} is {n * 7}. " * 12}
+        for n in range(150)
+    ]
+    (tmp_path / "many.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    job = stack.json("ingest", str(tmp_path / "many.jsonl"), "--collection", "many")["job"]["id"]
+    for name in ("worker", "retriever", "encoder"):
+        time.sleep(2.0)
+        stack.kill(name)
+    done = eventually(lambda: (found := stack.json("jobs", "show", job))["state"] in ("done", "failed") and found, 240)
+    assert done["state"] == "done" and done["counts"]["failed"] == 0, done
+    [collection] = [one for one in stack.json("collections")["collections"] if one["name"] == "many"]
+    assert collection["documents"] == 150
+    found = stack.json("search", "value of entry 149", "--collection", "many", "--limit", "100")
+    assert len({hit["passage_id"] for hit in found["hits"]}) == len(found["hits"])
+    assert found["hits"][0]["doc_id"] == "d149"
