@@ -16,7 +16,7 @@ ASKED, DONE, FAILED = "asked", "done", "failed"
 
 
 def create(tx: Connection, tenant: str, collection: str, request: Mapping[str, Any]) -> str:
-    """A new answer's id, its row committed before it is enqueued."""
+    """A new answer's id, its row committed before it is enqueued; the request is kept with the id in it."""
     answer_id = str(uuid.uuid4())
     tx.execute(
         insert(answers).values(
@@ -25,7 +25,7 @@ def create(tx: Connection, tenant: str, collection: str, request: Mapping[str, A
             collection=collection,
             state=ASKED,
             attempt=1,
-            request=dict(request),
+            request={**request, "answer_id": answer_id},
             record=None,
             created_at=now(),
         )
@@ -54,6 +54,13 @@ def record(tx: Connection, answer_id: str, attempt: int, state: str, found: Mapp
         .values(state=state, record=dict(found))
     )
     return bool(written.rowcount)
+
+
+def outcome(tx: Connection, answer_id: str) -> tuple[str, Mapping[str, Any]] | None:
+    """The state and record of an answer that has ended, well or badly; None while it has not."""
+    query = select(answers.c.state, answers.c.record).where(answers.c.answer_id == answer_id, answers.c.state != ASKED)
+    row = tx.execute(query).one_or_none()
+    return None if row is None else (row.state, row.record)
 
 
 def get(tx: Connection, tenant: str, answer_id: str) -> Mapping[str, Any]:

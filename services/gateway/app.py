@@ -1,0 +1,37 @@
+"""The gateway's application: its routes, its errors, its doorman, its resources."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from services.gateway.context import Opened, open_context
+from services.gateway.doorman import Doorman
+from services.gateway.metrics import Metrics
+from services.gateway.problems import add_handlers
+from services.gateway.routes import answers, chat, collections, documents, facts, health, jobs, pages, search
+from services.gateway.settings import GatewaySettings
+
+DESCRIPTION = "Answers from documents and facts as they stood at any moment, with citations that can be checked."
+
+
+def create_app(settings: GatewaySettings, opened: Opened = open_context) -> FastAPI:
+    """The application. `opened` opens what requests work with, when the application starts."""
+    metrics = Metrics()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with opened(settings, metrics) as context:
+            app.state.context = context
+            yield
+
+    app = FastAPI(
+        title="Almanac", description=DESCRIPTION, version="1", lifespan=lifespan, docs_url=None, redoc_url=None
+    )
+    app.add_middleware(Doorman, metrics=metrics)
+    add_handlers(app)
+    for routes in (answers, chat, search, documents, facts, jobs, collections, health, pages):
+        app.include_router(routes.router)
+    return app

@@ -1,0 +1,98 @@
+"""From what a client asks to a question: its text checked, its moment resolved once, its row in the catalog."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from sqlalchemy import Connection
+
+from services.catalog import answers
+from services.catalog.records import Generation
+from services.catalog.state import live_generation, resolve_moment
+from services.common.errors import InvalidQuestion
+from services.common.moment import Moment, now, parse_as_of, parse_known_at
+from services.gateway.context import Context
+from services.orchestrator.graph.answer import Question
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a client asks. `as_of` and `known_at` as they were written."""
+
+    text: str
+    collection: str
+    as_of: str | None = None
+    known_at: str | None = None
+    filters: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    generate: bool = True
+    max_tokens: int | None = None
+    adapter: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """The moment and the generation that one request uses throughout."""
+
+    moment: Moment
+    generation: Generation
+
+
+def check_text(text: str, longest: int, what: str = "question") -> str:
+    """The text without white space around it. Raises InvalidQuestion."""
+    stripped = text.strip()
+    if not stripped:
+        raise InvalidQuestion(f"{what}: it is empty; ask something")
+    if len(stripped) > longest:
+        raise InvalidQuestion(f"{what}: {len(stripped)} characters, at most {longest} are allowed")
+    if "\x00" in stripped:
+        raise InvalidQuestion(f"{what}: it holds NUL characters")
+    return stripped
+
+
+async def pin(context: Context, asked: Asked) -> Pinned:
+    """Raises InvalidMoment, CollectionNotFound, or Unavailable before there is a live generation."""
+    as_of, known_at = _instants(asked)
+
+    def read() -> Pinned:
+        with context.catalog.read() as tx:
+            return _resolve(tx, context.settings.tenant, asked.collection, as_of, known_at)
+
+    return await asyncio.to_thread(read)
+
+
+async def open_question(context: Context, asked: Asked) -> Question:
+    """The question, committed as asked. Raises what `check_text` and `pin` raise."""
+    text = check_text(asked.text, context.settings.max_question_chars)
+    pinned = await pin(context, asked)
+    question = Question(
+        answer_id="",
+        tenant=context.settings.tenant,
+        collection=asked.collection,
+        text=text,
+        moment=pinned.moment,
+        generation=pinned.generation,
+        filters=asked.filters,
+        generate=asked.generate,
+        adapter=asked.adapter,
+    )
+    if asked.max_tokens is not None:
+        question = replace(question, max_tokens=asked.max_tokens)
+    return await asyncio.to_thread(_create, context, question)
+
+
+def _instants(asked: Asked) -> tuple[int, int | None]:
+    clock = now()
+    return parse_as_of(asked.as_of, clock), parse_known_at(asked.known_at, clock)
+
+
+def _resolve(tx: Connection, tenant: str, collection: str, as_of: int, known_at: int | None) -> Pinned:
+    generation = live_generation(tx)
+    return Pinned(resolve_moment(tx, tenant, collection, generation, as_of, known_at), generation)
+
+
+def _create(context: Context, question: Question) -> Question:
+    with context.catalog.write() as tx:
+        answer_id = answers.create(tx, question.tenant, question.collection, question.to_json())
+    return replace(question, answer_id=answer_id)

@@ -1,0 +1,90 @@
+"""The broker, as the gateway uses it: tasks out, event streams in. Whatever fails, fails within about a second."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
+
+from services.orchestrator.graph.stream import ANSWER_QUEUE, ANSWER_TASK, AnswerStream
+
+INGEST_TASK, INGEST_QUEUE = "almanac.ingest", "ingest"
+WORKER_ALIVE_KEY = "almanac:worker:alive"
+
+FAILURES = (RedisError, OperationalError, OSError)
+"""What a broker that is not there raises. TimeoutError is an OSError: where silence has a meaning, catch it first."""
+
+_SECONDS = 1.0
+_SEND_SECONDS = 1.5
+"""Bounds the tries of one task together; one that goes out late all the same does no harm."""
+
+
+class Broker:
+    """Redis for the streams, Celery's producer for the tasks. Opening it connects to nothing."""
+
+    def __init__(self, url: str, celery_url: str) -> None:
+        # A connection that died while idle is replaced once; a broker that is gone is not waited for.
+        once_more = Retry(NoBackoff(), 1, (RedisConnectionError,))
+        self._redis: Redis = Redis.from_url(
+            url, socket_connect_timeout=_SECONDS, socket_timeout=_SECONDS, retry=once_more
+        )
+        self._celery = _producer(celery_url)
+
+    def stream(self, answer_id: str) -> AnswerStream:
+        return AnswerStream(self._redis, answer_id)
+
+    async def send_answer(self, answer_id: str, attempt: int) -> None:
+        """Raises one of FAILURES."""
+        await self._send(ANSWER_TASK, [answer_id, attempt], ANSWER_QUEUE)
+
+    async def send_job(self, job_id: str) -> None:
+        """Raises one of FAILURES."""
+        await self._send(INGEST_TASK, [job_id], INGEST_QUEUE)
+
+    async def alive(self) -> bool:
+        """Whether the broker answers."""
+        try:
+            return bool(await self._redis.ping())  # type: ignore[misc]
+        except FAILURES:
+            return False
+
+    async def worker_alive(self) -> bool:
+        """Whether a worker has lately said that it is there."""
+        try:
+            return bool(await self._redis.exists(WORKER_ALIVE_KEY))
+        except FAILURES:
+            return False
+
+    async def close(self) -> None:
+        await self._redis.aclose()
+        await asyncio.to_thread(self._celery.close)
+
+    async def _send(self, task: str, args: list[Any], queue: str) -> None:
+        again = {"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0}
+        async with asyncio.timeout(_SEND_SECONDS):
+            await asyncio.to_thread(
+                self._celery.send_task, task, args, queue=queue, ignore_result=True, retry=True, retry_policy=again
+            )
+
+
+def _producer(url: str) -> Celery:
+    app = Celery("almanac", broker=url, set_as_current=False)
+    app.conf.update(
+        task_ignore_result=True,
+        broker_connection_retry=False,
+        broker_connection_timeout=_SECONDS,
+        broker_transport_options={
+            "socket_connect_timeout": _SECONDS,
+            "socket_timeout": _SECONDS,
+            "max_retries": 0,
+            "interval_start": 0,
+        },
+    )
+    return app

@@ -1,0 +1,62 @@
+"""What every request works with: opened when the gateway starts, closed in reverse when it stops."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from services.catalog.engine import Database
+from services.gateway.broker import Broker
+from services.gateway.dispatch import Answering, Dispatcher
+from services.gateway.metrics import Metrics
+from services.gateway.settings import GatewaySettings
+from services.orchestrator.graph.nodes import Nodes, connect
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The gateway's resources. `answering` turns a pinned question into its events."""
+
+    settings: GatewaySettings
+    catalog: Database
+    nodes: Nodes
+    broker: Broker
+    answering: Answering
+    metrics: Metrics
+
+
+Opened = Callable[[GatewaySettings, Metrics], AbstractAsyncContextManager[Context]]
+
+
+@asynccontextmanager
+async def open_context(settings: GatewaySettings, metrics: Metrics) -> AsyncIterator[Context]:
+    """Open everything. The nodes and the broker need not be there yet."""
+    executor = ThreadPoolExecutor(settings.gateway_threads, thread_name_prefix="gateway")
+    asyncio.get_running_loop().set_default_executor(executor)
+    catalog = await asyncio.to_thread(Database, settings.catalog_url)
+    try:
+        nodes = connect(settings, catalog)
+        broker = Broker(settings.broker_url, settings.celery_broker_url)
+        dispatcher = Dispatcher(nodes, broker, metrics, settings.answer_seconds)
+        try:
+            yield Context(settings, catalog, nodes, broker, dispatcher.answer, metrics)
+        finally:
+            await broker.close()
+            await nodes.close()
+    finally:
+        catalog.close()
+
+
+def _context(request: Request) -> Context:
+    found: Context = request.app.state.context
+    return found
+
+
+Using = Annotated[Context, Depends(_context)]
+"""The context, as a route asks for it."""

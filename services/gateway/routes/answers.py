@@ -1,0 +1,58 @@
+"""/v1/answers: ask a question at a moment, and look up what was answered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+from pydantic import Field
+
+from services.catalog import answers
+from services.common.errors import InvalidRequest
+from services.gateway.asking import Asked, open_question
+from services.gateway.bodies import Collection, Filters, Strict, documented, read_json
+from services.gateway.context import Context, Using
+from services.gateway.listening import as_sse, collect, stream
+
+router = APIRouter(tags=["answers"])
+
+
+class AnswerRequest(Strict):
+    question: str
+    collection: Collection = "default"
+    as_of: str | None = None
+    known_at: str | None = None
+    filters: Filters = Field(default_factory=dict)
+    stream: bool = False
+    generate: bool = True
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+
+
+@router.post("/v1/answers", response_model=None, openapi_extra=documented(AnswerRequest))
+async def ask(request: Request, using: Using) -> Response | Mapping[str, Any]:
+    """Answer a question as of a moment; with `stream`, as server-sent events."""
+    body = await read_json(request, AnswerRequest, using.settings.max_body_bytes)
+    _check_tokens(using, body.max_tokens)
+    asked = Asked(body.question, **body.model_dump(exclude={"question", "stream"}))
+    question = await open_question(using, asked)
+    return stream(as_sse(using, question)) if body.stream else await collect(using, question, request)
+
+
+@router.get("/v1/answers/{answer_id}")
+async def show(answer_id: str, using: Using) -> Mapping[str, Any]:
+    """An answer given earlier, as it was given."""
+
+    def read() -> Mapping[str, Any]:
+        with using.catalog.read() as tx:
+            return answers.get(tx, using.settings.tenant, answer_id)
+
+    return await asyncio.to_thread(read)
+
+
+def _check_tokens(context: Context, wanted: int | None) -> None:
+    most = context.settings.max_answer_tokens
+    if wanted is not None and wanted > most:
+        raise InvalidRequest(f"max_tokens: {wanted} is more than the {most} allowed")

@@ -1,0 +1,180 @@
+"""/v1/chat/completions and /v1/models: what an OpenAI client expects, with citations and the moment beside it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from services.common.errors import InvalidQuestion, InvalidRequest, ModelNotFound
+from services.gateway.asking import Asked, open_question
+from services.gateway.bodies import Collection, Filters, documented, read_json
+from services.gateway.context import Context, Using
+from services.gateway.listening import HEARTBEAT, collect, listen, stream
+from services.gateway.problems import openai_error
+from services.orchestrator.graph.answer import Question
+
+router = APIRouter(tags=["openai"])
+
+ALMANAC, QUOTED = "almanac", "almanac-quoted"
+_SINCE = 1_767_225_600
+_BESIDE = ("citations", "moment", "grounding", "degraded")
+
+
+class Part(BaseModel):
+    type: str
+    text: str = ""
+
+
+class ChatMessage(BaseModel):
+    role: str
+    content: str | list[Part] | None = None
+
+    def text(self) -> str:
+        """Its words. Raises InvalidQuestion for pictures and sounds."""
+        if not isinstance(self.content, list):
+            return self.content or ""
+        if any(part.type != "text" for part in self.content):
+            raise InvalidQuestion("messages: only text can be asked about")
+        return "\n".join(part.text for part in self.content)
+
+
+class StreamOptions(BaseModel):
+    include_usage: bool = False
+
+
+class ChatRequest(BaseModel):
+    """Standard fields that have no meaning here are passed over."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    model: str
+    messages: Annotated[list[ChatMessage], Field(min_length=1)]
+    stream: bool | None = False
+    stream_options: StreamOptions | None = None
+    n: Literal[1] | None = 1
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    collection: Collection = "default"
+    as_of: str | None = None
+    known_at: str | None = None
+    filters: Filters = Field(default_factory=dict)
+    adapter: str = ""
+
+    @property
+    def includes_usage(self) -> bool:
+        return self.stream_options is not None and self.stream_options.include_usage
+
+
+@router.post("/v1/chat/completions", response_model=None, openapi_extra=documented(ChatRequest))
+async def complete(request: Request, using: Using) -> Response | Mapping[str, Any]:
+    """Answer the last message of the user."""
+    body = await read_json(request, ChatRequest, using.settings.max_body_bytes)
+    question = await open_question(using, _asked(body, using.settings.max_answer_tokens))
+    if body.stream:
+        return stream(_chunks(using, question, body))
+    return _completion(await collect(using, question, request), body.model)
+
+
+@router.get("/v1/models")
+async def models() -> dict[str, Any]:
+    return {"object": "list", "data": [_model_json(ALMANAC), _model_json(QUOTED)]}
+
+
+@router.get("/v1/models/{name}")
+async def model(name: str) -> dict[str, Any]:
+    return _model_json(_known(name))
+
+
+def _asked(body: ChatRequest, most_tokens: int) -> Asked:
+    wanted = body.max_completion_tokens or body.max_tokens
+    return Asked(
+        text=_last_question(body),
+        collection=body.collection,
+        as_of=body.as_of,
+        known_at=body.known_at,
+        filters=body.filters,
+        generate=_known(body.model) == ALMANAC,
+        max_tokens=min(wanted, most_tokens) if wanted else None,
+        adapter=body.adapter,
+    )
+
+
+def _known(name: str) -> str:
+    if name not in (ALMANAC, QUOTED):
+        raise ModelNotFound(f"there is no model {name[:64]!r}; there are {ALMANAC!r} and {QUOTED!r}")
+    return name
+
+
+def _last_question(body: ChatRequest) -> str:
+    last = next((message for message in reversed(body.messages) if message.role == "user"), None)
+    if last is None:
+        raise InvalidRequest("messages: none of them is the user's")
+    return last.text()
+
+
+def _model_json(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": _SINCE, "owned_by": "almanac"}
+
+
+def _beside(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """What Almanac says beside the standard fields."""
+    return {"answer_id": answer["id"], **{name: answer[name] for name in _BESIDE}}
+
+
+def _usage(answer: Mapping[str, Any]) -> dict[str, int]:
+    prompt, completion = (int(answer["usage"].get(name, 0)) for name in ("prompt_tokens", "completion_tokens"))
+    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+
+
+def _completion(answer: Mapping[str, Any], model: str) -> dict[str, Any]:
+    message = {"role": "assistant", "content": answer["answer"], "refusal": None}
+    return {
+        "id": f"chatcmpl-{answer['id']}",
+        "object": "chat.completion",
+        "created": int(time.time()),
+        "model": model,
+        "choices": [{"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}],
+        "usage": _usage(answer),
+        **_beside(answer),
+    }
+
+
+async def _chunks(context: Context, question: Question, body: ChatRequest) -> AsyncIterator[str]:
+    """The answer as OpenAI's chunks. The last one with a choice, and the one with the usage, say what is beside."""
+    frame = {
+        "id": f"chatcmpl-{question.answer_id}",
+        "object": "chat.completion.chunk",
+        "created": int(time.time()),
+        "model": body.model,
+        **({"usage": None} if body.includes_usage else {}),
+    }
+    yield _chunk(frame, {"role": "assistant", "content": ""})
+    async with aclosing(listen(context, question, context.settings.heartbeat_seconds)) as events:
+        async for event in events:
+            if event is None:
+                yield HEARTBEAT
+            elif event.kind == "text":
+                yield _chunk(frame, {"content": event.data["text"]})
+            elif event.kind == "error":
+                yield _data(openai_error(event.data["problem"]))
+            elif event.kind == "done":
+                answer = event.data["answer"]
+                yield _chunk({**frame, **_beside(answer)}, {}, "stop")
+                if body.includes_usage:
+                    yield _data({**frame, **_beside(answer), "choices": [], "usage": _usage(answer)})
+    yield "data: [DONE]\n\n"
+
+
+def _chunk(frame: Mapping[str, Any], delta: Mapping[str, str], finish: str | None = None) -> str:
+    return _data({**frame, "choices": [{"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}]})
+
+
+def _data(payload: Mapping[str, Any]) -> str:
+    return f"data: {json.dumps(payload, ensure_ascii=False)}\n\n"

@@ -1,0 +1,99 @@
+"""/v1/documents: what goes in, and which documents and versions there are."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import JSONResponse
+from pydantic import Field, StringConstraints
+from sqlalchemy import Row
+
+from services.catalog.reading import collection as collection_row
+from services.catalog.reading import document_versions, list_documents
+from services.gateway.bodies import Collection, Identifier, InCollection, Instant, Strict, documented
+from services.gateway.context import Using
+from services.gateway.intake import FORM, Door, receive
+from services.gateway.uploads import DOCUMENT_SUFFIXES
+from services.orchestrator.graph.answer import iso
+
+router = APIRouter(tags=["documents"])
+
+Scalar = str | int | float | bool
+
+
+class Document(Strict):
+    """One version of a document."""
+
+    id: Identifier
+    title: str | None = None
+    text: Annotated[str, StringConstraints(min_length=1)]
+    uri: str | None = None
+    valid_from: Instant | None = None
+    valid_to: Instant | None = None
+    metadata: dict[str, Scalar] | None = None
+    recorded_at: Instant | None = None
+
+
+class DocumentsRequest(Strict):
+    collection: Collection = "default"
+    documents: Annotated[list[Document], Field(min_length=1)]
+    history: bool = False
+
+
+class DocumentsForm(Strict):
+    """The fields beside the files."""
+
+    collection: Collection = "default"
+    valid_from: Instant | None = None
+    history: bool = False
+
+
+_DOOR = Door("documents", DocumentsRequest, DocumentsForm, DOCUMENT_SUFFIXES)
+
+
+@router.post("/v1/documents", status_code=202, openapi_extra=documented(DocumentsRequest, FORM))
+async def add(request: Request, using: Using) -> JSONResponse:
+    """Take documents in, as JSON or as files (multipart, parts named `files`); a job says how far that is."""
+    return await receive(request, using, _DOOR)
+
+
+@router.get("/v1/documents")
+async def show_all(
+    using: Using,
+    collection: InCollection = "default",
+    limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
+    after: Annotated[str, Query(max_length=512)] = "",
+) -> dict[str, Any]:
+    """The collection's documents in order of their ids, those after `after`."""
+
+    def read() -> list[Row[Any]]:
+        with using.catalog.read() as tx:
+            collection_row(tx, using.settings.tenant, collection)
+            return list_documents(tx, using.settings.tenant, collection, after, limit)
+
+    return {"documents": [dict(row._mapping) for row in await asyncio.to_thread(read)]}
+
+
+@router.get("/v1/documents/{doc_id:path}/versions")
+async def versions(doc_id: str, using: Using, collection: InCollection = "default") -> dict[str, Any]:
+    """Every version of a document: when it is valid, and when it was on record."""
+
+    def read() -> list[Row[Any]]:
+        with using.catalog.read() as tx:
+            collection_row(tx, using.settings.tenant, collection)
+            return document_versions(tx, using.settings.tenant, collection, doc_id)
+
+    return {"versions": [_version_json(row) for row in await asyncio.to_thread(read)]}
+
+
+def _version_json(row: Row[Any]) -> dict[str, Any]:
+    spans = ("valid_from", "valid_to", "recorded_from", "recorded_to")
+    return {
+        "version_id": row.version_id,
+        "title": row.title,
+        "uri": row.uri,
+        **{name: iso(getattr(row, name)) for name in spans},
+        "dated": row.dated,
+    }

@@ -1,0 +1,53 @@
+"""/v1/facts: curated answers to canonical questions go in."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
+from pydantic import Field, StringConstraints
+
+from services.gateway.bodies import Collection, Identifier, Instant, Strict, documented
+from services.gateway.context import Using
+from services.gateway.intake import FORM, Door, receive
+from services.gateway.uploads import FACT_SUFFIXES
+
+router = APIRouter(tags=["facts"])
+
+Words = Annotated[str, StringConstraints(min_length=1)]
+
+
+class Fact(Strict):
+    """One answer to a canonical question, valid over a span."""
+
+    question_id: Identifier | None = None
+    question: Words
+    answer: Words
+    also_accepted: list[str] | None = None
+    valid_from: Instant | None = None
+    valid_to: Instant | None = None
+    source: str | None = None
+    recorded_at: Instant | None = None
+
+
+class FactsRequest(Strict):
+    collection: Collection = "default"
+    facts: Annotated[list[Fact], Field(min_length=1)]
+    history: bool = False
+
+
+class FactsForm(Strict):
+    """The fields beside the file."""
+
+    collection: Collection = "default"
+    history: bool = False
+
+
+_DOOR = Door("facts", FactsRequest, FactsForm, FACT_SUFFIXES)
+
+
+@router.post("/v1/facts", status_code=202, openapi_extra=documented(FactsRequest, FORM))
+async def add(request: Request, using: Using) -> JSONResponse:
+    """Take facts in, as JSON or as a .jsonl file (multipart, part named `files`)."""
+    return await receive(request, using, _DOOR)

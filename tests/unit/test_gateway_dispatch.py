@@ -1,0 +1,226 @@
+"""How a question is answered when workers fall silent, the broker goes away, or time runs out."""
+
+import asyncio
+
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from services.catalog import answers
+from services.common.errors import Unavailable
+from services.gateway.dispatch import Dispatcher
+from services.gateway.metrics import Metrics
+from services.orchestrator.graph.answer import Event
+from services.orchestrator.graph.stream import Fenced
+from tests.fakes.gateway import MemoryBroker, ask, catalog_in, citation, nodes_over, said
+
+SILENCE = 0.1
+
+
+@pytest.fixture
+def catalog(tmp_path):
+    opened = catalog_in(tmp_path)
+    yield opened
+    opened.close()
+
+
+class Graph:
+    """The graph as the gateway runs it: says `text` after the prefix, or raises."""
+
+    def __init__(self, text="It opened in 1901.", error=None, forever=False):
+        self.text, self.error, self.forever = text, error, forever
+        self.prefixes, self.cancelled = [], False
+
+    async def __call__(self, nodes, question, emit, prefix):
+        self.prefixes.append(prefix)
+        if self.error:
+            raise self.error
+        try:
+            await asyncio.sleep(60 if self.forever else 0)
+        except asyncio.CancelledError:
+            self.cancelled = True
+            raise
+        await emit(Event("citation", {"citation": citation().to_json()}))
+        await emit(Event("text", {"text": self.text.removeprefix(prefix)}))
+        return said(question, self.text, citation())
+
+
+def text_of(events):
+    return "".join(event.data["text"] for event in events if event.kind == "text")
+
+
+def kinds(events):
+    return [event.kind for event in events]
+
+
+async def events_of(catalog, broker, graph, question=None, seconds=5.0):
+    told = []
+
+    async def emit(event):
+        told.append(event)
+
+    dispatcher = Dispatcher(nodes_over(catalog), broker, Metrics(), seconds, SILENCE, graph)
+    await dispatcher.answer(question or ask(catalog), emit)
+    assert kinds(told)[-1] in ("done", "error")
+    assert not {"done", "error"} & set(kinds(told)[:-1])
+    return told
+
+
+def worker(catalog, question, *pieces, silent_after=None, record=True, last=True):
+    """A worker that says the pieces, the first attempt falling silent after so many of them."""
+
+    async def work(stream, answer_id, attempt):
+        try:
+            text = await stream.released() if attempt > 1 else ""
+            await stream.append(attempt, Event("citation", {"citation": citation().to_json()}))
+            for number, piece in enumerate(pieces):
+                if attempt == 1 and number == silent_after:
+                    return
+                if not "".join(pieces[: number + 1]) > text:
+                    continue
+                await stream.append(attempt, Event("text", {"text": piece}))
+                text += piece
+            answer = said(question, text, citation()).to_json()
+            if record:
+                with catalog.write() as tx:
+                    assert answers.record(tx, answer_id, attempt, answers.DONE, answer)
+            if last:
+                await stream.append(attempt, Event("done", {"answer": answer}))
+        except Fenced:
+            return
+
+    return work
+
+
+async def test_a_worker_answers_and_the_gateway_only_passes_on(catalog):
+    question, graph = ask(catalog), Graph()
+    broker = MemoryBroker(worker(catalog, question, "It opened", " in 1901."))
+    told = await events_of(catalog, broker, graph, question)
+    assert kinds(told) == ["citation", "text", "text", "done"]
+    assert broker.sent == [(question.answer_id, 1)]
+    assert graph.prefixes == []
+
+
+async def test_heartbeats_keep_a_slow_worker_and_are_not_passed_on(catalog):
+    question, graph = ask(catalog), Graph()
+
+    async def slow(stream, answer_id, attempt):
+        for _ in range(8):
+            await stream.append(attempt, Event("alive", {}))
+            await asyncio.sleep(SILENCE / 2)
+        await stream.append(attempt, Event("done", {"answer": said(question, "").to_json()}))
+
+    broker = MemoryBroker(slow)
+    assert kinds(await events_of(catalog, broker, graph, question)) == ["done"]
+    assert len(broker.sent) == 1
+
+
+async def test_a_silent_worker_is_replaced_and_no_text_comes_twice(catalog):
+    question, graph = ask(catalog), Graph()
+    broker = MemoryBroker(worker(catalog, question, "It opened", " in 1901.", silent_after=1))
+    told = await events_of(catalog, broker, graph, question)
+    assert [attempt for _, attempt in broker.sent] == [1, 2]
+    assert text_of(told) == "It opened in 1901."
+    assert kinds(told).count("citation") == 1
+    assert list(told[-1].data["answer"]["degraded"]) == []
+    assert graph.prefixes == []
+
+
+async def test_the_silent_worker_is_fenced_in_the_stream_and_in_the_catalog(catalog):
+    question = ask(catalog)
+    broker = MemoryBroker(worker(catalog, question, "It opened", " in 1901.", silent_after=0))
+    await events_of(catalog, broker, Graph(), question)
+    with pytest.raises(Fenced):
+        await broker.stream(question.answer_id).append(1, Event("text", {"text": "late"}))
+    with catalog.write() as tx:
+        assert not answers.record(tx, question.answer_id, 1, answers.DONE, {})
+
+
+async def test_after_the_second_silence_the_gateway_answers_itself_and_says_so(catalog):
+    question, graph = ask(catalog), Graph()
+
+    async def dies(stream, answer_id, attempt):
+        if attempt == 1:
+            await stream.append(attempt, Event("text", {"text": "It opened"}))
+
+    told = await events_of(catalog, MemoryBroker(dies), graph, question)
+    assert graph.prefixes == ["It opened"]
+    assert text_of(told) == "It opened in 1901."
+    assert list(told[-1].data["answer"]["degraded"]) == ["worker"]
+    with catalog.read() as tx:
+        assert answers.get(tx, "local", question.answer_id)["degraded"] == ["worker"]
+
+
+async def test_without_a_broker_the_gateway_answers_itself_at_once_and_says_so(catalog):
+    question, graph = ask(catalog), Graph()
+    clock = asyncio.get_running_loop().time
+    began = clock()
+    told = await events_of(catalog, MemoryBroker(down=True), graph, question)
+    assert clock() - began < SILENCE
+    assert graph.prefixes == [""]
+    assert list(told[-1].data["answer"]["degraded"]) == ["broker"]
+    with catalog.read() as tx:
+        assert answers.get(tx, "local", question.answer_id)["answer"] == "It opened in 1901."
+
+
+async def test_a_broker_lost_in_mid_answer_costs_no_text_and_repeats_none(catalog):
+    question, graph = ask(catalog), Graph()
+
+    async def cut_off(stream, answer_id, attempt):
+        await stream.append(attempt, Event("text", {"text": "It opened"}))
+        await stream.lose(RedisConnectionError("gone"))
+
+    told = await events_of(catalog, MemoryBroker(cut_off), graph, question)
+    assert graph.prefixes == ["It opened"]
+    assert text_of(told) == "It opened in 1901."
+    assert list(told[-1].data["answer"]["degraded"]) == ["broker"]
+
+
+async def test_an_answer_recorded_before_its_worker_fell_silent_is_told_from_the_record(catalog):
+    question, graph = ask(catalog), Graph()
+    with catalog.write() as tx:
+        record = said(question, "It opened in 1901.").to_json()
+        answers.record(tx, question.answer_id, 1, answers.DONE, record)
+
+    async def says_little(stream, answer_id, attempt):
+        await stream.append(attempt, Event("text", {"text": "It opened"}))
+
+    broker = MemoryBroker(says_little)
+    told = await events_of(catalog, broker, graph, question)
+    assert text_of(told) == "It opened in 1901."
+    assert len(broker.sent) == 1
+    assert graph.prefixes == []
+
+
+async def test_a_failure_recorded_by_a_worker_is_told_from_the_record(catalog):
+    question = ask(catalog)
+    with catalog.write() as tx:
+        answers.record(tx, question.answer_id, 1, answers.FAILED, Unavailable("no retriever").problem())
+    told = await events_of(catalog, MemoryBroker(), Graph(), question)
+    assert told[-1].data["problem"]["detail"] == "no retriever"
+
+
+async def test_a_workers_error_is_the_last_event(catalog):
+    async def fails(stream, answer_id, attempt):
+        await stream.append(attempt, Event("error", {"problem": Unavailable("no retriever").problem()}))
+
+    told = await events_of(catalog, MemoryBroker(fails), Graph())
+    assert kinds(told) == ["error"]
+
+
+async def test_an_answer_that_takes_too_long_ends_in_time_with_an_error_on_record(catalog):
+    question, graph = ask(catalog), Graph(forever=True)
+    told = await events_of(catalog, MemoryBroker(down=True), graph, question, seconds=0.2)
+    assert told[-1].data["problem"]["type"] == "urn:almanac:error:deadline-exceeded"
+    assert graph.cancelled
+    with catalog.read() as tx:
+        assert answers.outcome(tx, question.answer_id)[0] == answers.FAILED
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"), [(Unavailable("no retriever"), "unavailable"), (ZeroDivisionError(), "internal")]
+)
+async def test_a_graph_that_fails_ends_with_an_error_without_a_traceback(catalog, error, kind):
+    told = await events_of(catalog, MemoryBroker(down=True), Graph(error=error))
+    assert told[-1].kind == "error"
+    assert told[-1].data["problem"]["type"].endswith(kind)
+    assert "ZeroDivision" not in str(told[-1].data)
