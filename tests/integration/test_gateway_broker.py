@@ -1,0 +1,182 @@
+"""The gateway over a real broker: tasks that arrive, events that come back, a broker killed or frozen mid-answer."""
+
+import asyncio
+import base64
+import json
+import signal
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from services.admin.valkey import valkey_argv
+from services.gateway.broker import INGEST_QUEUE, WORKER_ALIVE_KEY, Broker
+from services.gateway.dispatch import Dispatcher
+from services.gateway.metrics import Metrics
+from services.orchestrator.graph.answer import Event
+from services.orchestrator.graph.stream import ANSWER_QUEUE, AnswerStream
+from tests.fakes.gateway import ask, catalog_in, nodes_over, said
+
+SILENCE = 0.8
+LONG = 5.0
+"""Seconds within which everything here is over; a working broker takes milliseconds."""
+
+
+@pytest.fixture
+def directory():
+    with tempfile.TemporaryDirectory() as short:
+        yield Path(short)
+
+
+class Valkey:
+    """A broker of one's own, to be killed at will."""
+
+    def __init__(self, directory):
+        self.socket, self._data = directory / "valkey.sock", directory / "data"
+        self._data.mkdir()
+        self.process = None
+
+    async def start(self):
+        self._spawn()
+        async with asyncio.timeout(LONG), Redis.from_url(f"unix://{self.socket}") as redis:
+            while True:
+                try:
+                    await redis.ping()
+                    return
+                except Exception:
+                    await asyncio.sleep(0.02)
+
+    def _spawn(self):
+        self.process = subprocess.Popen(valkey_argv(self.socket, self._data), stdout=subprocess.DEVNULL)
+
+    def send(self, number):
+        self.process.send_signal(number)
+
+    def kill(self):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+async def valkey(directory):
+    server = Valkey(directory)
+    await server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+async def broker(valkey):
+    opened = Broker(f"unix://{valkey.socket}", f"redis+socket://{valkey.socket}")
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def redis(valkey):
+    async with Redis.from_url(f"unix://{valkey.socket}") as opened:
+        yield opened
+
+
+@pytest.fixture
+def catalog(tmp_path):
+    opened = catalog_in(tmp_path)
+    yield opened
+    opened.close()
+
+
+async def task_from(redis, queue):
+    """A task's name and arguments, as a Celery worker reads them."""
+    _, raw = await redis.blpop([queue], timeout=LONG)
+    message = json.loads(raw)
+    [args, _, _] = json.loads(base64.b64decode(message["body"]))
+    return message["headers"]["task"], args
+
+
+async def events_of(catalog, broker, question, meanwhile):
+    """The events of an answer of which `meanwhile` is the worker; the gateway's own graph says `here`."""
+    told = []
+
+    async def emit(event):
+        told.append(event)
+
+    async def graph(nodes, question, emit, prefix):
+        await emit(Event("text", {"text": " and here"}))
+        return said(question, f"{prefix} and here")
+
+    dispatcher = Dispatcher(nodes_over(catalog), broker, Metrics(), 4 * LONG, SILENCE, graph)
+    async with asyncio.timeout(3 * LONG):
+        await asyncio.gather(dispatcher.answer(question, emit), meanwhile)
+    return told
+
+
+def text_of(events):
+    return "".join(event.data["text"] for event in events if event.kind == "text")
+
+
+async def test_tasks_arrive_on_their_queues_and_events_come_back(catalog, broker, redis):
+    question = ask(catalog)
+
+    async def worker():
+        assert await task_from(redis, ANSWER_QUEUE) == ("almanac.answer", [question.answer_id, 1])
+        stream = AnswerStream(redis, question.answer_id)
+        for piece in ("It ", "opened."):
+            await stream.append(1, Event("text", {"text": piece}))
+            await stream.append(1, Event("alive", {}))
+        await stream.append(1, Event("done", {"answer": said(question, "It opened.").to_json()}))
+
+    told = await events_of(catalog, broker, question, worker())
+    assert [event.kind for event in told] == ["text", "text", "done"]
+    await broker.send_job("j")
+    assert await task_from(redis, INGEST_QUEUE) == ("almanac.ingest", ["j"])
+
+
+async def test_a_silent_worker_is_replaced_after_the_released_text(catalog, broker, redis):
+    question = ask(catalog)
+
+    async def workers():
+        await task_from(redis, ANSWER_QUEUE)
+        first, second = (AnswerStream(redis, question.answer_id) for _ in range(2))
+        await first.append(1, Event("text", {"text": "It "}))
+        assert await task_from(redis, ANSWER_QUEUE) == ("almanac.answer", [question.answer_id, 2])
+        assert await second.released() == "It "
+        await second.append(2, Event("text", {"text": "opened."}))
+        await second.append(2, Event("done", {"answer": said(question, "It opened.").to_json()}))
+
+    told = await events_of(catalog, broker, question, workers())
+    assert text_of(told) == "It opened."
+    assert told[-1].kind == "done"
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+async def test_a_broker_lost_in_mid_answer_leaves_the_rest_to_the_gateway(catalog, broker, redis, valkey, how):
+    question = ask(catalog)
+
+    async def worker():
+        await task_from(redis, ANSWER_QUEUE)
+        await AnswerStream(redis, question.answer_id).append(1, Event("text", {"text": "It opened"}))
+        await asyncio.sleep(0.1)
+        valkey.send(how)
+
+    told = await events_of(catalog, broker, question, worker())
+    assert text_of(told) == "It opened and here"
+    assert list(told[-1].data["answer"]["degraded"]) == ["broker"]
+
+
+async def test_a_broker_that_comes_back_is_used_again(broker, valkey):
+    await broker.send_job("a")
+    assert await broker.alive()
+    valkey.kill()
+    assert not await broker.alive()
+    await valkey.start()
+    await broker.send_job("b")
+    assert await broker.alive()
+
+
+async def test_a_worker_is_heard_of_by_its_key(broker, redis):
+    assert not await broker.worker_alive()
+    await redis.set(WORKER_ALIVE_KEY, 1, ex=6)
+    assert await broker.worker_alive()

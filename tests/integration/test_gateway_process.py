@@ -1,0 +1,99 @@
+"""The gateway as a process: up without anything else, ending in order; and over a real socket, a client that leaves."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+import httpx
+import pytest
+import uvicorn
+
+from services.gateway.dispatch import Dispatcher
+from services.gateway.metrics import Metrics
+from services.orchestrator.graph.answer import Event
+from tests.fakes.gateway import COLLECTION, MemoryBroker, ask, catalog_in, gateway, nodes_over
+
+SECONDS = 30.0
+
+
+@pytest.fixture
+def port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture
+def process(port):
+    with tempfile.TemporaryDirectory() as home:
+        env = {**os.environ, "ALMANAC_HOME": home, "ALMANAC_PORT": str(port)}
+        started = subprocess.Popen([sys.executable, "-m", "services.gateway"], env=env, stderr=subprocess.PIPE)
+        yield started
+        started.kill()
+        started.communicate()
+
+
+def get(port, path):
+    """The response, once there is one."""
+    until = time.monotonic() + SECONDS
+    while True:
+        try:
+            return httpx.get(f"http://127.0.0.1:{port}{path}", trust_env=False)
+        except httpx.TransportError:
+            assert time.monotonic() < until
+            time.sleep(0.1)
+
+
+def test_it_is_alive_but_not_ready_without_the_nodes_and_ends_in_order(process, port):
+    assert get(port, "/healthz").json() == {"status": "alive"}
+    began = time.monotonic()
+    ready = get(port, "/readyz")
+    assert time.monotonic() - began < 1.0
+    assert (ready.status_code, ready.json()["components"]["catalog"]) == (503, True)
+    assert get(port, "/v1/collections").json() == {"collections": []}
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(SECONDS) in (0, -signal.SIGTERM)
+    assert b"Traceback" not in process.stderr.read()
+
+
+def test_it_imports_no_engine():
+    heavy = ("torch", "feast", "onnxruntime", "qdrant_edge", "faiss", "xllamacpp", "pandas")
+    code = f"import sys, services.gateway.__main__; print([name for name in {heavy} if name in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_client_that_leaves_stops_the_graph(tmp_path, port, stream):
+    started, stopped = asyncio.Event(), asyncio.Event()
+
+    async def graph(nodes, question, emit, prefix):
+        await emit(Event("text", {"text": "It"}))
+        started.set()
+        try:
+            await asyncio.sleep(SECONDS)
+        finally:
+            stopped.set()
+
+    catalog = catalog_in(tmp_path)
+    dispatcher = Dispatcher(nodes_over(catalog), MemoryBroker(down=True), Metrics(), SECONDS, run=graph)
+    async with gateway(tmp_path, dispatcher.answer) as app:
+        config = uvicorn.Config(app, port=port, log_level="error", lifespan="off", ws="none")
+        server = uvicorn.Server(config)
+        serving = asyncio.create_task(server.serve())
+        while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
+            await asyncio.sleep(0.02)
+        body = {"question": ask(catalog).text, "collection": COLLECTION, "stream": stream}
+        async with httpx.AsyncClient(trust_env=False) as client:
+            asking = asyncio.create_task(client.post(f"http://127.0.0.1:{port}/v1/answers", json=body))
+            await asyncio.wait_for(started.wait(), SECONDS)
+            asking.cancel()
+        await asyncio.wait_for(stopped.wait(), 3)
+        server.should_exit = True
+        await serving
+    catalog.close()
