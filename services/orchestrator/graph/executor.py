@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from services.common.errors import AlmanacError, DeadlineExceeded, Internal, MomentViolation, Unavailable
+from services.common.errors import AlmanacError, DeadlineExceeded, Internal, MomentViolation, Overloaded, Unavailable
 from services.common.rpc.deadlines import deadline
 
 Results = Mapping[str, Any]
@@ -31,7 +31,7 @@ def calling(node: str) -> Iterator[None]:
         yield
     except MomentViolation:
         raise
-    except (Unavailable, DeadlineExceeded, Internal) as error:
+    except (Unavailable, Overloaded, DeadlineExceeded, Internal) as error:
         raise NodeFailed(node, error) from None
 
 
