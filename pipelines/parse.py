@@ -40,9 +40,10 @@ def parse_file(text: str, name: str, valid_from: str | None = None) -> DocumentI
         fields = _front_matter(found[1])
         text = text[found.end() :]
     heading = _FIRST_HEADING.search(text) if markdown else None
-    stem = PurePosixPath(name).stem
+    path = PurePosixPath(name)
+    title = heading[1] if heading else path.stem
     return _document(
-        {"id": stem, "title": heading[1] if heading else stem, "valid_from": valid_from, **fields, "text": text}
+        {"id": str(path.with_suffix("")), "title": title, "valid_from": valid_from, **fields, "text": text}
     )
 
 

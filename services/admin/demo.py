@@ -1,4 +1,4 @@
-"""`make demo`: a stack of its own, the sample corpus, and questions that have different answers at different moments."""
+"""`make demo`: a stack of its own, the sample corpus, and questions whose answers depend on the moment."""
 
 from __future__ import annotations
 

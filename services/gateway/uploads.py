@@ -9,7 +9,7 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import structlog
@@ -69,10 +69,14 @@ def _file(part: UploadFile, suffixes: Sequence[str]) -> File:
 
 
 def safe_name(given: str) -> str:
-    """The last part of a file name, without anything unprintable. Raises InvalidRequest where nothing is left."""
-    name = PurePosixPath(given.replace("\\", "/")).name
-    name = "".join(character for character in name if character.isprintable()).strip()
-    if not name.strip("."):
+    """A relative name that leads nowhere else, without anything unprintable. Raises InvalidRequest if nothing is left.
+
+    Folders are kept, for documents are named by them; the file itself is stored under a name of ours.
+    """
+    printable = "".join(character for character in given.replace("\\", "/") if character.isprintable())
+    parts = [part.strip() for part in printable.split("/")]
+    name = "/".join(part for part in parts if part.strip("."))
+    if not name:
         raise InvalidRequest(f"files: {given[:64]!r} is no file name")
     if len(name.encode()) > _LONGEST_NAME:
         raise InvalidRequest(f"files: the name {name[:32]!r}… is longer than {_LONGEST_NAME} bytes")

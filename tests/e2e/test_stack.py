@@ -104,7 +104,8 @@ def test_a_broken_line_is_named_and_the_rest_goes_in(stack, tmp_path):
     [job] = [job for job in stack.json("jobs", "list")["jobs"] if job["collection"] == "rows"]
     reasons = {failure["line"]: failure["reason"] for failure in job["failures"]}
     assert set(reasons) == {2, 3, 4, 5}
-    assert "JSON" in reasons[2] and "valid_to" in reasons[3] and "duplicate" in reasons[4] and "valid_from" in reasons[5]
+    for line, said in ((2, "JSON"), (3, "valid_to"), (4, "duplicate"), (5, "valid_from")):
+        assert said in reasons[line]
     assert "open" in stack.ask("Is the bridge open?", collection="rows")["answer"]
 
 

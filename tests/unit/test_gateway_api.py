@@ -344,8 +344,8 @@ async def test_uploaded_files_are_stored_and_a_job_is_queued(app, client):
     assert job["counts"]["versions"] == 0
     assert "note" not in job
     named = {file["name"]: Path(file["path"]) for file in stored.request["files"]}
-    assert list(named) == ["a.md", "b.txt", "c.jsonl.gz"]
-    assert named["b.txt"].read_bytes() == b"B"
+    assert list(named) == ["a.md", "etc/b.txt", "c.jsonl.gz"]
+    assert named["etc/b.txt"].read_bytes() == b"B"
     assert all(path.is_relative_to(context(app).settings.uploads_dir) for path in named.values())
     assert {file["valid_from"] for file in stored.request["files"]} == {"2019-03-01"}
     assert stored.request["history"] is True
