@@ -24,9 +24,10 @@ from services.catalog.tables import (
     version_extents,
     versions,
 )
-from services.common.moment import OPEN_START
+from services.common.errors import InvalidDocument
+from services.common.moment import OPEN_START, Span, format_instant
 from services.common.nodes.features import DOCUMENTS, FACTS
-from services.common.timeline import apply_splice, assertion_span, splice
+from services.common.timeline import Piece, apply_splice, assertion_span, splice
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +50,17 @@ class Recorder:
         """How many points of passages were added or closed."""
 
     def document(self, row: DocumentIn) -> bool:
-        """Record a version; False if the newest record says so already."""
+        """Record a version; False if the newest record says so already. Raises InvalidDocument for an empty span."""
         where = {**self._here, "doc_id": row.doc_id}
         current = current_pieces(self._tx, version_extents, "version_id", where)
         version = row.version_id(self._tenant, self._collection)
         recorded = self._ledger.next(row.recorded_at)
         start = row.valid_from
         if start is None:
-            if any(piece.content == version for piece in current):
+            if _says_undated(current, version, recorded, row.valid_to):
                 return False
             start = recorded if current else OPEN_START
-        change = splice(current, assertion_span(current, start, row.valid_to), version)
+        change = splice(current, _span(current, start, row.valid_to), version)
         if not change.add:
             return False
         self._ledger.give(recorded)
@@ -73,14 +74,14 @@ class Recorder:
         return True
 
     def fact(self, row: FactIn) -> bool:
-        """Record a fact; False if the newest record says so already."""
+        """Record a fact; False if the newest record says so already. Raises InvalidDocument for an empty span."""
         question = row.question_key(self._tenant, self._collection)
         recorded = self._ledger.next(row.recorded_at)
         where = {"question_key": question}
         current = current_pieces(self._tx, fact_extents, "fact_id", where)
         fact = row.fact_id(self._tenant, self._collection)
         start = OPEN_START if row.valid_from is None else row.valid_from
-        change = splice(current, assertion_span(current, start, row.valid_to), fact)
+        change = splice(current, _span(current, start, row.valid_to), fact)
         if not change.add:
             return False
         self._ledger.give(recorded)
@@ -169,3 +170,21 @@ class Recorder:
         if self._tx.dialect.name == "postgresql":
             return postgresql.insert(table).on_conflict_do_nothing()
         return sqlite.insert(table).on_conflict_do_nothing()
+
+
+def _span(current: Sequence[Piece[str]], start: int, end: int | None) -> Span:
+    """The span an assertion covers. An undated one starts at its record time, which its end may not precede."""
+    if end is not None and end <= start:
+        raise InvalidDocument(
+            f"valid_to {format_instant(end)} does not follow the start, {format_instant(start)}; give a valid_from"
+        )
+    return assertion_span(current, start, end)
+
+
+def _says_undated(current: Sequence[Piece[str]], version: str, recorded: int, end: int | None) -> bool:
+    """Whether the newest record has the undated version already, now or up to the same end.
+
+    One it had only before is said anew: the document has gone back to it.
+    """
+    same = [piece.valid for piece in current if piece.content == version]
+    return any(recorded in valid or valid.end == end for valid in same)

@@ -10,7 +10,7 @@ from services.catalog.reading import collection as collection_row
 from services.catalog.records import Generation
 from services.catalog.tables import collections, generations, watermarks
 from services.common.errors import Unavailable
-from services.common.moment import Moment, now
+from services.common.moment import OPEN_END, Moment, now
 from services.common.nodes.features import DOCUMENTS, FACTS
 
 
@@ -68,12 +68,13 @@ def forget_reader(tx: Connection, reader: str) -> None:
 def resolve_moment(
     tx: Connection, tenant: str, name: str, generation: Generation, as_of: int, known_at: int | None
 ) -> Moment:
-    """Pin the moment of one question.
+    """Pin the moment of one question. The very end of time sees what has an open end, like the instant before it.
 
     `known_at` defaults to the lowest watermark the question needs, never to the clock. A given one is pinned to the
     newest record at or before it: the record of that time is complete, so a replay sees the same.
     """
     row = collection_row(tx, tenant, name)
+    as_of = min(as_of, OPEN_END - 1)
     if known_at is not None:
         return Moment(as_of, min(known_at, row.recorded_at))
     readers = [index_reader(generation.name), *(view_reader(view) for view in VIEWS)]
