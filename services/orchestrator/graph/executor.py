@@ -107,17 +107,22 @@ async def _try(step: Step, results: Results, trace: Trace) -> Any:
 
 async def _within(step: Step, results: Results) -> Any:
     """The tries of a step. The node's own deadline comes first; the timeout is for one that does not keep it."""
-    for attempt in range(step.retries + 1):
+    try:
+        async with asyncio.timeout(step.seconds):
+            return await _tries(step, results)
+    except TimeoutError:
+        late = DeadlineExceeded(f"{step.name} took longer than {step.seconds:g} s")
+        raise NodeFailed(step.node, late) from None
+
+
+async def _tries(step: Step, results: Results) -> Any:
+    for _ in range(step.retries):
         try:
-            async with asyncio.timeout(step.seconds):
-                return await step.run(results)
-        except TimeoutError:
-            late = DeadlineExceeded(f"{step.name} took longer than {step.seconds:g} s")
-            raise NodeFailed(step.node, late) from None
+            return await step.run(results)
         except NodeFailed as failure:
-            if attempt == step.retries or isinstance(failure.error, DeadlineExceeded):
+            if isinstance(failure.error, DeadlineExceeded):
                 raise
-    raise AssertionError("unreachable")
+    return await step.run(results)
 
 
 def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
