@@ -139,7 +139,8 @@ class Place:
         """Random (as_of, known_at) at, around and between boundaries; known_at None for all that is on record."""
         edges, records = self.boundaries(), self.records
         while True:
-            as_of = dice.choice([_near(dice, edges), _between(dice, edges), dice.choice(AXIS)])
+            here = [_near(dice, edges), _near(dice, edges), _between(dice, edges)]
+            as_of = dice.choice([*here, dice.choice(AXIS), dice.choice([OPEN_START, OPEN_END])])
             earlier = [_near(dice, records), _near(dice, records), _between(dice, records)]
             known_at = dice.choice([None, records[-1], *earlier, *earlier, records[0] - 1, OPEN_START])
             yield _clamped(as_of), known_at
