@@ -1,10 +1,8 @@
 """Real processes of a real stack killed with SIGKILL: what is answered meanwhile, and what comes back."""
 
 import json
-import threading
 import time
 
-import httpx
 import pytest
 
 from tests.support import eventually, ingest_examples, running_stack
@@ -38,43 +36,12 @@ def test_without_the_broker_answers_still_come_and_say_so(stack):
     eventually(lambda: stack.ask(**QUESTION)["degraded"] == [], 30)
 
 
-def test_a_worker_killed_in_mid_answer_costs_no_word_and_doubles_none(stack):
-    whole = stack.ask(**QUESTION)["answer"]
-    events = []
-
-    def listen():
-        with httpx.stream(
-            "POST", f"{stack.url}/v1/answers", json={**QUESTION, "stream": True}, timeout=90, trust_env=False
-        ) as response:
-            name = ""
-            for line in response.iter_lines():
-                if line.startswith("event:"):
-                    name = line.removeprefix("event:").strip()
-                elif line.startswith("data:"):
-                    events.append((name, json.loads(line.removeprefix("data:"))))
-
-    listener = threading.Thread(target=listen)
-    listener.start()
-    eventually(lambda: any(name == "step" for name, _ in events), 20)
-    old = stack.kill("worker")
-    listener.join(90)
-    assert not listener.is_alive() and events[-1][0] == "done", events
-    told = "".join(data["text"] for name, data in events if name == "text")
-    answer = events[-1][1]["answer"]
-    assert told == answer["answer"]
-    sentences = [part.strip() for part in told.split(". ") if part.strip()]
-    assert len(sentences) == len(set(sentences)), told
-    assert "Planck" in told and whole
-    stack.restarted("worker", old)
-    eventually(lambda: stack.ask(**QUESTION)["degraded"] == [], 30)
-
-
 @pytest.mark.parametrize("node", ["encoder", "features"])
 def test_without_a_node_the_answer_comes_and_names_it(stack, node):
     old = stack.kill(node)
     answer = stack.ask(**QUESTION)
     assert node in answer["degraded"] or stack.processes()[node]["pid"] != old
-    assert "Planck" in answer["answer"] or answer["grounding"] == "abstained"
+    assert "kilogram" in answer["answer"] and answer["citations"]
     stack.restarted(node, old)
     eventually(lambda: stack.ask(**QUESTION)["degraded"] == [], 20)
 
@@ -85,7 +52,7 @@ def test_ingestion_goes_on_after_its_worker_and_nodes_were_killed(stack, tmp_pat
         for n in range(150)
     ]
     (tmp_path / "many.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
-    job = stack.json("ingest", str(tmp_path / "many.jsonl"), "--collection", "many")["job"]["id"]
+    job = stack.json("ingest", str(tmp_path / "many.jsonl"), "--collection", "many")["jobs"][0]["id"]
     for name in ("worker", "retriever", "encoder"):
         time.sleep(2.0)
         stack.kill(name)
