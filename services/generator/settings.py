@@ -19,7 +19,12 @@ class GeneratorSettings(Settings):
     generator_queue: int = Field(32, ge=0, description="How many more may wait; beyond, requests are refused.")
     generator_context_tokens: int = Field(2048, ge=256, description="Window of one slot: prompt and answer together.")
     generator_max_tokens: int = Field(512, ge=1, description="The longest answer a request may ask for.")
-    generator_threads: int = Field(0, ge=0, description="Threads that decode; 0 means one per core, at most 8.")
+    generator_threads: int = Field(0, ge=0, description="Threads that decode. Default: one per core, at most 8.")
+    generator_prefix_cache: bool = Field(
+        False,
+        description="Reuse what a slot computed for a prompt that began alike: faster, but a text at temperature 0 may "
+        "then depend on what was asked before.",
+    )
     generator_batch_tokens: int = Field(
         64, ge=32, description="Prompt tokens read between two looks at whether the request was cancelled."
     )

@@ -48,7 +48,7 @@ def llama() -> object:
 @pytest.fixture(params=["memory", "llamacpp"])
 def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     if request.param == "memory":
-        made: Backend = MemoryBackend(slots=SLOTS, context_tokens=WINDOW, pace=100)
+        made: Backend = MemoryBackend(slots=SLOTS, context_tokens=WINDOW, pace=50)
     else:
         made = LlamaCppBackend(request.getfixturevalue("llama"), SETTINGS)
     yield made
@@ -111,8 +111,8 @@ async def test_text_comes_in_several_chunks_and_the_last_counts(generator: Gener
 
 async def test_first_text_comes_long_before_the_last(generator: Generator) -> None:
     began = time.monotonic()
-    times = [time.monotonic() - began async for chunk in generator.generate(prompt(STORY * 3, max_tokens=48))]
-    assert times[1] < times[-1] * 0.6
+    times = [time.monotonic() - began async for chunk in generator.generate(prompt(STORY, max_tokens=64))]
+    assert times[1] < times[-1] * 0.7
 
 
 async def test_the_same_prompt_gives_the_same_text(generator: Generator) -> None:
@@ -146,18 +146,18 @@ async def test_closing_while_decoding_frees_the_slots(generator: Generator) -> N
         await stream.aclose()
     closed = time.monotonic() - began
     await waiting
-    assert closed < 0.1
-    assert time.monotonic() - began < 0.6
+    assert closed < 0.2
+    assert time.monotonic() - began < 1.6
 
 
 async def test_cancelling_the_task_frees_the_slots(generator: Generator) -> None:
-    tasks = [asyncio.create_task(text_of(generator, prompt(STORY * 5, max_tokens=400))) for _ in range(SLOTS)]
+    tasks = [asyncio.create_task(text_of(generator, prompt(STORY * 8, max_tokens=400))) for _ in range(SLOTS)]
     await asyncio.sleep(0.1)
     for task in tasks:
         task.cancel()
     began = time.monotonic()
     await text_of(generator, prompt("Hi.", max_tokens=1))
-    assert time.monotonic() - began < 0.8
+    assert time.monotonic() - began < 2.0
 
 
 async def test_closing_while_waiting_for_a_slot_leaves_the_slots_intact(generator: Generator) -> None:
@@ -226,7 +226,7 @@ async def test_cancelling_the_call_stops_the_decoding_on_the_server(tmp_path: Pa
             assert backend.decoding == 1
         began = time.monotonic()
         while backend.decoding:
-            assert time.monotonic() - began < 0.2
+            assert time.monotonic() - began < 0.5
             await asyncio.sleep(0.005)
 
 

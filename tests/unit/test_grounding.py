@@ -49,6 +49,7 @@ def test_uncited_a_sentence_rests_on_one_quote_alone() -> None:
     "made_up",
     [
         "Omonia moved to the GSP Stadium in 1998.",
+        "Omonia moved to the GSP Stadium in the 1999s.",
         "Apoel moved to the GSP Stadium in 1999.",
         "Omonia burned the GSP Stadium in 1999.",
         "Omonia never moved to the GSP Stadium.",
@@ -66,6 +67,13 @@ def test_what_is_made_up_is_replaced_by_the_best_quote(made_up: str) -> None:
 def test_only_one_quote_replaces_and_later_inventions_are_dropped() -> None:
     shown, _ = ground("Apoel won in 1901. It lost in 1902. Supporters wear green shirts. Kim won in 1903.")
     assert shown == f"{FIRST.quoted} Supporters wear green shirts. [2]"
+
+
+def test_more_quotes_stand_in_where_nothing_was_generated() -> None:
+    grounder = Grounder(EVIDENCE, quotes=2)
+    assert "".join(grounder.feed("Apoel won in 1901.") + grounder.finish()) == f"{FIRST.quoted} {SECOND.quoted}"
+    grounder = Grounder(EVIDENCE, quotes=2)
+    assert "".join(grounder.feed("Supporters sing.") + grounder.finish()) == "Supporters sing. [2]"
 
 
 def test_a_sentence_that_adds_nothing_is_left_out() -> None:
@@ -171,10 +179,11 @@ def test_every_sentence_shown_is_supported_or_a_quote(text: str) -> None:
 
 
 @settings(max_examples=150, deadline=None)
-@given(texts, st.integers(0, 200))
-def test_the_same_text_resumed_anywhere_ends_the_same(text: str, cut: int) -> None:
-    shown, straight = ground(text)
-    grounder = Grounder(EVIDENCE)
+@given(texts, st.integers(0, 200), st.integers(1, 2))
+def test_the_same_text_resumed_anywhere_ends_the_same(text: str, cut: int, quotes: int) -> None:
+    straight = Grounder(EVIDENCE, quotes=quotes)
+    shown = "".join(straight.feed(text) + straight.finish())
+    grounder = Grounder(EVIDENCE, quotes=quotes)
     grounder.resume(shown[:cut])
     assert shown[:cut] + "".join(grounder.feed(text) + grounder.finish()) == shown
     assert (grounder.grounding, grounder.used) == (straight.grounding, straight.used)

@@ -13,7 +13,8 @@ class Backend(Protocol):
 
     Text comes in pieces as it is decoded. The last chunk, and no other, has a finish reason and the token counts:
     "stop" at the model's own end or before a stop string, which is not given out, "length" at `max_tokens` or the
-    window's end. The same prompt at temperature 0 gives the same text. No cached state of one tenant serves another.
+    window's end. The same prompt at temperature 0, decoded alone, gives the same text; beside others, rounding may
+    differ. No cached state of one tenant serves another.
 
     Closing the iterator returns at once; the decoding ends within a token, or within a batch of the prompt, and
     the slot is then free. Raises InvalidRequest for a prompt longer than the window.

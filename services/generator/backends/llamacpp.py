@@ -42,13 +42,14 @@ def load(settings: GeneratorSettings) -> xllamacpp.Server:
 
 
 class LlamaCppBackend:
-    """A loaded model with its adapters; each slot keeps the cache of its last prompt."""
+    """A loaded model with its adapters; each slot decodes one prompt at a time."""
 
     def __init__(self, server: xllamacpp.Server, settings: GeneratorSettings) -> None:
         self._server = server
         self._slots = settings.generator_slots
         self._adapters = tuple(settings.generator_adapters)
         self._name = settings.generator_model
+        self._prefix_cache = settings.generator_prefix_cache
         self._pool = SlotPool(self._slots)
         self._threads = ThreadPoolExecutor(self._slots, thread_name_prefix="decode")
 
@@ -63,7 +64,12 @@ class LlamaCppBackend:
     async def generate(self, prompt: Prompt) -> AsyncGenerator[Chunk, None]:
         slot, warm = await self._pool.acquire((prompt.tenant, prompt.adapter), _plain(prompt))
         stream = _Stream(asyncio.get_running_loop())
-        request = {**_request(prompt), **self._lora(prompt), "id_slot": slot.number, "cache_prompt": warm}
+        request = {
+            **_request(prompt),
+            **self._lora(prompt),
+            "id_slot": slot.number,
+            "cache_prompt": warm and self._prefix_cache,
+        }
         decoding = stream.loop.run_in_executor(self._threads, self._decode, request, stream)
         # The slot is lent until the engine has let go of it, which may be a batch later than the caller.
         decoding.add_done_callback(lambda _: self._pool.release(slot))
@@ -164,7 +170,9 @@ def _params(file: Path, settings: GeneratorSettings) -> xllamacpp.CommonParams:
     params.n_ctx = settings.generator_context_tokens * settings.generator_slots
     params.n_batch = params.n_ubatch = settings.generator_batch_tokens
     threads = settings.generator_threads or min(os.cpu_count() or 1, _MOST_THREADS)
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
+    for cpu in (params.cpuparams, params.cpuparams_batch):
+        cpu.n_threads = threads
+        cpu.poll = 0  # waiting threads sleep: spinning ones take the other nodes' time
     params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_ENABLED
     # No second cache behind the slots: it would be shared by all tenants.
     params.cache_ram_mib = 0

@@ -45,13 +45,14 @@ class Grounder:
 
     What comes out depends on the text fed, not on how it was cut. Evidence comes best first. Every sentence given out
     is supported by the evidence or a quote of it, and ends with the numbers it rests on: " [1]" or " [1, 2]". Sentences
-    that add nothing to those before are left out.
+    that add nothing to those before are left out. Where nothing generated can be released, the best `quotes` are.
     """
 
-    def __init__(self, evidence: Sequence[Evidence], most: int = MOST_SENTENCES) -> None:
+    def __init__(self, evidence: Sequence[Evidence], most: int = MOST_SENTENCES, quotes: int = 1) -> None:
         self._evidence = {item.n: item for item in evidence}
         self._statements = {item.n: item.statement for item in evidence}
         self._most = most
+        self._quotes = min(quotes, most, len(evidence))
         self._buffer = ""
         self._text = ""
         self._unfinished = ""
@@ -102,14 +103,16 @@ class Grounder:
     def finish(self, truncated: bool = False) -> list[str]:
         """The text is over; `truncated` says it was cut off, so that half a sentence is not taken for a whole one.
 
-        Where nothing was released, the best quote is, or without evidence the abstention.
+        Where nothing was released, the best quotes are, or without evidence the abstention.
         """
         released: list[str] = []
         for sentence in self._sentences(final=True):
             if not truncated or self._buffer.strip() or _ENDED.search(_plain(sentence)):
                 released += self._judge(sentence)
+        while not self._generated and self._shown < self._quotes:
+            released += self._quote()
         if not self._shown:
-            released += self._quote() or self._release(ABSTENTION)
+            released += self._release(ABSTENTION)
         return released + self._finish_begun()
 
     def abstain(self) -> list[str]:
