@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from services.orchestrator.graph.matching import agree, choose, without_time
+from services.orchestrator.graph.matching import agree, choose, named_year, without_time
 
 DATA = Path(os.environ.get("ALMANAC_DATA", "../shared/data"))
 CEO = "Who served as the CEO of Siemens?"
@@ -120,3 +120,18 @@ def test_hardly_any_question_about_other_texts_matches(questions: list[str]) -> 
     asked = random.Random(1).sample([qa["question"] for p in paragraphs for qa in p["qas"]], 200)
     everything = [(question, question, 0.89) for question in questions]
     assert sum(choose(question, everything) is not None for question in asked) <= 2
+
+
+@pytest.mark.parametrize(
+    ("asked", "year"),
+    [
+        ("Who led the Acme Corporation in 2015?", 2015),
+        ("Who led the Acme Corporation as of March 2019?", 2019),
+        ("Who led the Acme Corporation on 3 May 1998?", 1998),
+        ("Who led the Acme Corporation on 1998-05-03?", 1998),
+        ("Who led the Acme Corporation?", None),
+        ("Who won the 2015 cup?", None),
+    ],
+)
+def test_a_closing_time_names_its_year(asked, year):
+    assert named_year(asked) == year

@@ -96,6 +96,8 @@ def show_answer(answer: Json) -> None:
     from services.admin.render import moment, timings
 
     typer.echo("\n")
+    if answer["grounding"] == "abstained" and answer["citations"]:
+        typer.echo("The nearest on record:")
     for citation in answer["citations"]:
         _show_citation(citation)
     typer.secho(f"{answer['grounding']}, {moment(answer['moment'])}", dim=True)

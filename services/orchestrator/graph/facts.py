@@ -6,11 +6,12 @@ import asyncio
 
 from services.catalog.reading import FactAt, fact_at, question_named, question_texts
 from services.common.errors import MomentViolation
+from services.common.moment import format_instant
 from services.common.nodes.features import FACTS
 from services.common.nodes.retriever import Query, Target
 from services.orchestrator.graph.answer import Question
 from services.orchestrator.graph.executor import calling
-from services.orchestrator.graph.matching import choose
+from services.orchestrator.graph.matching import choose, named_year
 from services.orchestrator.graph.nodes import Nodes
 from services.orchestrator.graph.search import Vector
 
@@ -52,7 +53,16 @@ async def _match(nodes: Nodes, question: Question, vector: Vector) -> str | None
         query = Query(question.scope, Target.QUESTIONS, "", vector, CANDIDATES)
         hits = await nodes.retriever.search(query)
     texts = await asyncio.to_thread(_texts, nodes, question, [hit.item_id for hit in hits])
-    return choose(question.text, [(hit.item_id, texts[hit.item_id], hit.dense or 0.0) for hit in hits])
+    chosen = choose(question.text, [(hit.item_id, texts[hit.item_id], hit.dense or 0.0) for hit in hits])
+    return chosen if chosen and _at_its_time(question, texts[chosen]) else None
+
+
+def _at_its_time(question: Question, canonical: str) -> bool:
+    """Whether a year the question names is the canonical one's or the moment's: another year has another answer."""
+    year = named_year(question.text)
+    if year is None or year == named_year(canonical):
+        return True
+    return format_instant(question.moment.as_of).startswith(f"{year:04d}-")
 
 
 def _texts(nodes: Nodes, question: Question, keys: list[str]) -> dict[str, str]:

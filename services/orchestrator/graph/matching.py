@@ -26,6 +26,8 @@ _WHEN = re.compile(
     re.IGNORECASE,
 )
 
+_YEAR = re.compile(r"\d{4}")
+
 _ASKS_FOR = {
     "person": re.compile(r"\b(?:who|whom|(?:what|which)\s+person)\b", re.IGNORECASE),
     "place": re.compile(
@@ -39,6 +41,12 @@ _ASKS_FOR = {
 def without_time(asked: str) -> str:
     """The question without a closing "in 2015" or "as of March 2019"; the moment says that, not the question."""
     return _WHEN.sub("?", asked)
+
+
+def named_year(asked: str) -> int | None:
+    """The year that a closing "in 2015" or "as of March 2019" names."""
+    found = _WHEN.search(asked)
+    return int(_YEAR.findall(found[0])[-1]) if found else None
 
 
 def agree(asked: str, canonical: str) -> bool:
