@@ -24,7 +24,8 @@ def wanted(rows: Iterable[Row], tenant: str, collection: str) -> dict[str, str]:
         if isinstance(row, DocumentIn):
             items |= {row.passage_id(tenant, collection, passage): passage.embedded for passage in row.passages}
         else:
-            items[row.question_key(tenant, collection)] = row.question
+            # The first wording of a question is the one on record.
+            items.setdefault(row.question_key(tenant, collection), row.question)
     return items
 
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from services.common.errors import Conflict, InvalidRequest, MomentViolation, NotFound, ScopeMissing
+from services.common.errors import BehindWatermark, Conflict, InvalidRequest, MomentViolation, ScopeMissing
 from services.common.moment import OPEN_END, OPEN_START, format_instant
 from services.common.nodes.retriever import Changes, Hit, Query
 from services.common.nodes.scope import Scope, Stretch
@@ -69,12 +69,12 @@ class IndexRetriever:
         self._opening = asyncio.Lock()
 
     async def search(self, query: Query) -> list[Hit]:
-        """As the contract says. Raises NotFound for an unknown generation, MomentViolation for a forbidden hit."""
+        """As the contract says; BehindWatermark too where nothing was ever applied."""
         _check_query(query)
         scope = query.scope
         generation = await self._find(scope.generation)
         if generation is None:
-            raise NotFound(f"the retriever holds no generation {scope.generation!r}; build it with `almanac reindex`")
+            raise BehindWatermark(f"nothing has been applied to generation {scope.generation!r} yet; ask again shortly")
         progress = await generation.progress(scope.tenant, scope.collection)
         await progress.reach(scope.moment.known_at, self._patience())
         depth = max(query.limit, self._candidates)

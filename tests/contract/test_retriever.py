@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from services.common.clients.retriever import RetrieverClient
-from services.common.errors import BehindWatermark, Conflict, InvalidRequest, NotFound
+from services.common.errors import BehindWatermark, Conflict, InvalidRequest
 from services.common.moment import OPEN_END, OPEN_START, parse_instant
 from services.common.nodes.retriever import Close, Target
 from services.common.nodes.scope import Stretch
@@ -260,7 +260,7 @@ async def test_generations_live_side_by_side(retriever):
 
 
 async def test_an_unknown_generation_is_not_found(retriever):
-    with pytest.raises(NotFound, match="g9"):
+    with pytest.raises(BehindWatermark, match="g9"):
         await found(retriever, generation="g9")
     assert await retriever.position("g9", "acme", "notes") == OPEN_START
 

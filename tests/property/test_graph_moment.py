@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from services.common.errors import BehindWatermark, DeadlineExceeded, Unavailable
-from services.common.moment import Moment
+from services.common.moment import Moment, format_instant
 from services.common.nodes.features import DOCUMENTS, FACTS
 from services.common.nodes.scope import Scope
 from services.common.rpc.deadlines import deadline
@@ -39,7 +39,6 @@ SEARCHED = "Keeper"
 KINDS = ("passages", "facts", "fact", "generated", "quoted", "nothing visible", "index behind", "features behind")
 LATE = (BehindWatermark, DeadlineExceeded)
 """The latter where the machine is so busy that no time is left to say the former."""
-IN_OTHER_WORDS = (str, str.lower, lambda asked: f"{asked[:-1]} in 1999?")
 
 
 async def check_search(world: World, backend: str, place: Place, moment: Moment) -> None:
@@ -84,7 +83,11 @@ def asked(world: World, backend: str, place: Place, moment: Moment, text: str) -
 
 async def check_fact(world: World, backend: str, place: Place, moment: Moment, canonical: str) -> None:
     nodes, said = world.nodes[backend], place.fact_at(canonical, moment)
-    text = world.dice.choice(IN_OTHER_WORDS)(canonical)
+    now = int(format_instant(moment.as_of)[:4])
+    year = world.dice.choice([now, now + 1])
+    text = world.dice.choice([canonical, canonical.lower(), f"{canonical[:-1]} in {year:04d}?"])
+    if year != now and text.endswith(f"in {year:04d}?"):
+        said = None
     by_meaning = await query_vector(nodes, GENERATIONS[backend], text)
     vector = world.dice.choice([None, by_meaning]) if text == canonical else by_meaning
     found = await find_fact(nodes, asked(world, backend, place, moment, text), vector)

@@ -102,7 +102,10 @@ async def _try(step: Step, results: Results, trace: Trace) -> Any:
         if step.fallback is None:
             raise failure.error from None
         trace.lost(failure.node)
+    try:
         return await step.fallback(results)
+    except NodeFailed as failure:
+        raise failure.error from None
 
 
 async def _within(step: Step, results: Results) -> Any:
