@@ -130,6 +130,7 @@ class Recorder:
                 text=row.text,
                 metadata=dict(row.metadata),
                 dated=row.valid_from is not None,
+                pages=list(row.pages),
             )
         )
         named = [(row.passage_id(self._tenant, self._collection, chunk), chunk) for chunk in row.passages]

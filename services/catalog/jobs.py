@@ -59,6 +59,8 @@ def create(tx: Connection, tenant: str, collection: str, kind: str, request: Map
         "failures": [],
         "error": "",
         "lease_until": 0,
+        "priority": 0,
+        "attempts": 0,
         "created_at": clock,
         "updated_at": clock,
     }

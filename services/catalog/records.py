@@ -36,7 +36,10 @@ class PassageIn:
 
 @dataclass(frozen=True, slots=True)
 class DocumentIn:
-    """A version to be recorded. `valid_from` None means undated; `valid_to` None means until the next change."""
+    """A version to be recorded. `valid_from` None means undated; `valid_to` None means until the next change.
+
+    `pages` are the offsets at which pages begin in the text, ascending; empty where there are none.
+    """
 
     doc_id: str
     title: str
@@ -46,6 +49,7 @@ class DocumentIn:
     valid_from: int | None = None
     valid_to: int | None = None
     recorded_at: int | None = None
+    pages: Sequence[int] = ()
     passages: Sequence[PassageIn] = ()
 
     def version_id(self, tenant: str, collection: str) -> str:

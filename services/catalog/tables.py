@@ -41,6 +41,7 @@ versions = Table(
     Column("text", Text, nullable=False),
     Column("metadata", JSON, nullable=False),
     Column("dated", Boolean, nullable=False),
+    Column("pages", JSON, nullable=False, comment="where each page begins in the text; empty where there are none"),
 )
 
 version_extents = Table(
@@ -199,6 +200,8 @@ jobs = Table(
     Column("failures", JSON, nullable=False),
     Column("error", Text, nullable=False),
     Column("lease_until", BigInteger, nullable=False),
+    Column("priority", Integer, nullable=False, comment="0 first"),
+    Column("attempts", Integer, nullable=False, comment="how often a worker has taken it up"),
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
     Index("jobs_by_state", "state", "lease_until"),
@@ -215,4 +218,26 @@ answers = Table(
     Column("record", JSON),
     Column("created_at", BigInteger, nullable=False),
     Index("answers_by_time", "tenant", "created_at"),
+)
+
+erasures = Table(
+    "erasures",
+    metadata,
+    Column("erasure_id", String(36), primary_key=True),
+    *_scope(),
+    Column("doc_id", String(512), nullable=False),
+    Column("state", String(16), nullable=False, comment="the step that is done; a resumed erasure goes on after it"),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+)
+
+synced_files = Table(
+    "synced_files",
+    metadata,
+    Column("tenant", String(64), primary_key=True),
+    Column("collection", String(128), primary_key=True),
+    Column("source", String(128), primary_key=True, comment="the folder that is kept in step"),
+    Column("path", String(512), primary_key=True),
+    Column("digest", String(64), nullable=False, comment="SHA-256 of the file's bytes"),
+    Column("doc_id", String(512), nullable=False),
 )
