@@ -5,6 +5,10 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.postgres import catalog_url, postgres
+
+__all__ = ["catalog_url", "postgres"]
+
 ROWS = int(os.environ.get("ALMANAC_PROPERTY_ROWS", "1000"))
 
 settings.register_profile(
@@ -34,10 +38,3 @@ def seed() -> int:
 def histories() -> int:
     """How many histories a property test generates."""
     return ROWS
-
-
-def missing(what: str) -> None:
-    """Skip where something a test needs is not there; fail in CI, where it must be."""
-    if os.environ.get("CI"):
-        pytest.fail(f"{what} is missing, and CI must have it")
-    pytest.skip(f"{what} is missing")

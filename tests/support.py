@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import httpx
+import pytest
 
 Found = TypeVar("Found")
 ROOT = Path(__file__).parents[1]
@@ -83,6 +84,13 @@ def eventually(check: Callable[[], Found], seconds: float, otherwise: str = "") 
         assert time.monotonic() < until, otherwise or "it did not happen in time"
         time.sleep(0.1)
     return found
+
+
+def missing(what: str) -> NoReturn:
+    """Skip where something a test needs is not there; fail in CI, where it must be."""
+    if os.environ.get("CI"):
+        pytest.fail(f"{what} is missing, and CI must have it")
+    pytest.skip(f"{what} is missing")
 
 
 def free_port() -> int:

@@ -6,12 +6,12 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Insert, Table, insert, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, insert, select
 
 from services.catalog.extents import current_pieces, write_passages, write_splice, write_statements
+from services.catalog.inserts import insert_new
 from services.catalog.ledger import Ledger
-from services.catalog.records import DocumentIn, FactIn
+from services.catalog.records import DocumentIn, FactIn, digest
 from services.catalog.tables import (
     events,
     fact_extents,
@@ -87,7 +87,7 @@ class Recorder:
         self._ledger.give(recorded)
         self._ask(row, question, recorded)
         self._tx.execute(
-            self._new(facts).values(
+            insert_new(self._tx, facts).values(
                 fact_id=fact,
                 question_key=question,
                 answer=row.answer,
@@ -114,7 +114,7 @@ class Recorder:
             insert(vector_files).values(file_id=file.file_id, encoder=file.encoder, rows=len(file.item_ids))
         )
         rows = [{"item_id": item, "encoder": file.encoder, "file_id": file.file_id} for item in file.item_ids]
-        self._tx.execute(self._new(vectors), rows)
+        self._tx.execute(insert_new(self._tx, vectors), rows)
 
     def _describe(self, row: DocumentIn, version: str) -> None:
         known = self._tx.execute(select(versions.c.version_id).where(versions.c.version_id == version))
@@ -137,7 +137,7 @@ class Recorder:
         if not named:
             return
         self._tx.execute(
-            self._new(passages),
+            insert_new(self._tx, passages),
             [
                 {"passage_id": passage, **self._here, "doc_id": row.doc_id, "embedded": chunk.embedded}
                 for passage, chunk in {passage: (passage, chunk) for passage, chunk in named}.values()
@@ -159,18 +159,20 @@ class Recorder:
         )
 
     def _ask(self, row: FactIn, question: str, recorded: int) -> None:
-        described = {"question_id": row.question_id, "question": row.question, "recorded_at": recorded}
-        self._tx.execute(self._new(questions).values(question_key=question, **self._here, **described))
+        self._tx.execute(
+            insert_new(self._tx, questions).values(
+                question_key=question,
+                **self._here,
+                question_id=row.question_id,
+                question=row.question,
+                digest=digest(row.question),
+                recorded_at=recorded,
+            )
+        )
 
     def _event(self, kind: str, recorded: int, payload: dict[str, str]) -> None:
         row = {"event_id": str(uuid.uuid4()), **self._here, "recorded_at": recorded, "kind": kind, "payload": payload}
         self._tx.execute(insert(events).values(row))
-
-    def _new(self, table: Table) -> Insert:
-        """An insert that leaves a row that is there already as it is."""
-        if self._tx.dialect.name == "postgresql":
-            return postgresql.insert(table).on_conflict_do_nothing()
-        return sqlite.insert(table).on_conflict_do_nothing()
 
 
 def _span(current: Sequence[Piece[str]], start: int, end: int | None) -> Span:

@@ -10,24 +10,32 @@ from typing import Any
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 
-from services.catalog.tables import metadata
+from services.catalog.migrations import schema
 
 _BUSY_MS = 20_000
 
 
 class Database:
-    """A catalog database. Opening it creates what is missing."""
+    """A catalog database. Opening it creates or upgrades its schema. Raises Conflict for one that it cannot use."""
 
     def __init__(self, url: str) -> None:
-        self.engine = _sqlite(url) if url.startswith("sqlite") else create_engine(url, pool_pre_ping=True)
-        with self.write() as tx:
-            metadata.create_all(tx)
+        self.engine = open_engine(url)
+        try:
+            if not schema.is_newest(self.engine):
+                with self.write() as tx:
+                    schema.upgrade(tx)
+        except BaseException:
+            self.engine.dispose()
+            raise
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """One consistent snapshot."""
-        with self.engine.connect() as connection, connection.begin():
-            yield connection
+        with self.engine.connect() as connection:
+            if self.engine.dialect.name == "postgresql":
+                connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+            with connection.begin():
+                yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -39,7 +47,10 @@ class Database:
         self.engine.dispose()
 
 
-def _sqlite(url: str) -> Engine:
+def open_engine(url: str) -> Engine:
+    """Connections as the catalog needs them. Touches nothing but the folder of a SQLite file."""
+    if not url.startswith("sqlite"):
+        return create_engine(url, pool_pre_ping=True)
     database = make_url(url).database
     if database and database != ":memory:":
         Path(database).parent.mkdir(parents=True, exist_ok=True)
@@ -52,7 +63,7 @@ def _sqlite(url: str) -> Engine:
 def _prepare(connection: Any, _: Any) -> None:
     # The driver's own transaction control starts a write lazily, which can deadlock two writers.
     connection.isolation_level = None
-    for pragma in ("journal_mode=WAL", f"busy_timeout={_BUSY_MS}", "synchronous=FULL", "secure_delete=ON"):
+    for pragma in (f"busy_timeout={_BUSY_MS}", "journal_mode=WAL", "synchronous=FULL", "secure_delete=ON"):
         connection.execute(f"PRAGMA {pragma}")
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, Row, select, update
 
+from services.catalog.inserts import insert_new
 from services.catalog.tables import collections
 from services.common.errors import Conflict, InvalidDocument, InvalidRequest
 from services.common.moment import OPEN_START, format_instant, now
@@ -31,23 +33,30 @@ class Ledger:
     def __init__(self, tx: Connection, tenant: str, collection: str, history_job: str = "") -> None:
         self._tx, self._history_job = tx, history_job
         self._here = (collections.c.tenant == tenant) & (collections.c.collection == collection)
-        row = tx.execute(select(collections).where(self._here).with_for_update()).one_or_none()
-        if row is None:
-            clock = now()
-            self.last = OPEN_START if history_job else clock
-            tx.execute(
-                insert(collections).values(
-                    tenant=tenant,
-                    collection=check_name(collection),
-                    created_at=clock,
-                    recorded_at=self.last,
-                    history_job=history_job,
-                )
-            )
-        elif history_job and row.history_job != history_job:
+        row = self._locked() or self._created(tenant, check_name(collection))
+        if history_job and row.history_job != history_job:
             raise Conflict(f"collection {collection!r} exists: a history can only be imported into a new collection")
-        else:
-            self.last = row.recorded_at
+        self.last: int = row.recorded_at
+
+    def _locked(self) -> Row[Any] | None:
+        """The collection's row, held against every other commit until this one ends."""
+        return self._tx.execute(select(collections).where(self._here).with_for_update()).one_or_none()
+
+    def _created(self, tenant: str, collection: str) -> Row[Any]:
+        """A new collection's row; of two commits that create it, the second waits and goes on with the first's."""
+        clock = now()
+        self._tx.execute(
+            insert_new(self._tx, collections).values(
+                tenant=tenant,
+                collection=collection,
+                created_at=clock,
+                recorded_at=OPEN_START if self._history_job else clock,
+                history_job=self._history_job,
+            )
+        )
+        row = self._locked()
+        assert row is not None
+        return row
 
     def next(self, wanted: int | None = None) -> int:
         """The record time a change would get; `wanted` only for the history job, sorted and not in the future."""

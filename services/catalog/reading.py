@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, func, select
 
-from services.catalog.records import Located
+from services.catalog.records import Located, digest
 from services.catalog.tables import (
     collections,
     fact_extents,
@@ -82,7 +82,7 @@ def question_named(tx: Connection, tenant: str, name: str, text: str, known_at: 
     query = select(questions.c.question_key).where(
         questions.c.tenant == tenant,
         questions.c.collection == name,
-        questions.c.question == text,
+        questions.c.digest == digest(text),
         questions.c.recorded_at <= known_at,
     )
     return tx.execute(query.limit(1)).scalar_one_or_none()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, select
 
+from services.catalog.inserts import insert_new, upsert
 from services.catalog.reading import collection as collection_row
 from services.catalog.records import Generation
 from services.catalog.tables import collections, generations, watermarks
@@ -39,7 +40,7 @@ def ensure_generation(tx: Connection, generation: Generation) -> None:
     """Make the generation live if there is none at all."""
     if tx.execute(select(generations.c.generation).limit(1)).one_or_none() is None:
         tx.execute(
-            insert(generations).values(
+            insert_new(tx, generations).values(
                 generation=generation.name,
                 encoder=generation.encoder,
                 dimensions=generation.dimensions,
@@ -54,10 +55,8 @@ def ensure_generation(tx: Connection, generation: Generation) -> None:
 
 def set_watermark(tx: Connection, reader: str, tenant: str, collection: str, recorded_at: int) -> None:
     """Note how far a reader has durably applied a collection's record."""
-    here = {"reader": reader, "tenant": tenant, "collection": collection}
-    same = [watermarks.c[name] == value for name, value in here.items()]
-    if tx.execute(update(watermarks).where(*same).values(recorded_at=recorded_at)).rowcount == 0:
-        tx.execute(insert(watermarks).values(**here, recorded_at=recorded_at))
+    row = {"reader": reader, "tenant": tenant, "collection": collection, "recorded_at": recorded_at}
+    upsert(tx, watermarks, row)
 
 
 def forget_reader(tx: Connection, reader: str) -> None:

@@ -11,8 +11,13 @@ from sqlalchemy import JSON, BigInteger, Boolean, Column, Index, Integer, MetaDa
 metadata = MetaData()
 
 
+def _name(longest: int) -> String:
+    """A name, ordered by its bytes on either database."""
+    return String(longest).with_variant(String(longest, collation="C"), "postgresql")
+
+
 def _scope() -> list[Column[str]]:
-    return [Column("tenant", String(64), nullable=False), Column("collection", String(128), nullable=False)]
+    return [Column("tenant", _name(64), nullable=False), Column("collection", _name(128), nullable=False)]
 
 
 def _extent() -> list[Column[int]]:
@@ -23,8 +28,8 @@ def _extent() -> list[Column[int]]:
 collections = Table(
     "collections",
     metadata,
-    Column("tenant", String(64), primary_key=True),
-    Column("collection", String(128), primary_key=True),
+    Column("tenant", _name(64), primary_key=True),
+    Column("collection", _name(128), primary_key=True),
     Column("created_at", BigInteger, nullable=False),
     Column("recorded_at", BigInteger, nullable=False, comment="the newest record time given out"),
     Column("history_job", String(64), nullable=False, comment="the only job that may set record times here"),
@@ -35,13 +40,14 @@ versions = Table(
     metadata,
     Column("version_id", String(36), primary_key=True),
     *_scope(),
-    Column("doc_id", String(512), nullable=False),
+    Column("doc_id", _name(512), nullable=False),
     Column("title", Text, nullable=False),
     Column("uri", Text, nullable=False),
     Column("text", Text, nullable=False),
     Column("metadata", JSON, nullable=False),
     Column("dated", Boolean, nullable=False),
     Column("pages", JSON, nullable=False, comment="where each page begins in the text; empty where there are none"),
+    Index("versions_by_document", "tenant", "collection", "doc_id"),
 )
 
 version_extents = Table(
@@ -50,7 +56,7 @@ version_extents = Table(
     Column("id", Integer, primary_key=True),
     Column("version_id", String(36), nullable=False),
     *_scope(),
-    Column("doc_id", String(512), nullable=False),
+    Column("doc_id", _name(512), nullable=False),
     *_extent(),
     Index("version_extents_by_document", "tenant", "collection", "doc_id", "recorded_to"),
     Index("version_extents_by_version", "version_id"),
@@ -61,7 +67,7 @@ passages = Table(
     metadata,
     Column("passage_id", String(36), primary_key=True),
     *_scope(),
-    Column("doc_id", String(512), nullable=False),
+    Column("doc_id", _name(512), nullable=False),
     Column("embedded", Text, nullable=False, comment="the exact text embedded: title, section path, body"),
 )
 
@@ -83,7 +89,7 @@ passage_extents = Table(
     Column("point_id", String(36), primary_key=True),
     Column("passage_id", String(36), nullable=False),
     *_scope(),
-    Column("doc_id", String(512), nullable=False),
+    Column("doc_id", _name(512), nullable=False),
     Column("metadata", JSON, nullable=False),
     *_extent(),
     Index("passage_extents_by_document", "tenant", "collection", "doc_id", "recorded_to"),
@@ -96,11 +102,12 @@ questions = Table(
     metadata,
     Column("question_key", String(36), primary_key=True),
     *_scope(),
-    Column("question_id", String(512), nullable=False),
+    Column("question_id", _name(512), nullable=False),
     Column("question", Text, nullable=False),
+    Column("digest", String(64), nullable=False, comment="of the question's exact text, which is too long to index"),
     Column("recorded_at", BigInteger, nullable=False),
     Index("questions_by_record", "tenant", "collection", "recorded_at"),
-    Index("questions_by_text", "tenant", "collection", "question"),
+    Index("questions_by_text", "tenant", "collection", "digest"),
 )
 
 facts = Table(
@@ -126,10 +133,10 @@ fact_extents = Table(
 statements = Table(
     "statements",
     metadata,
-    Column("tenant", String(64), primary_key=True),
-    Column("collection", String(128), primary_key=True),
+    Column("tenant", _name(64), primary_key=True),
+    Column("collection", _name(128), primary_key=True),
     Column("view", String(64), primary_key=True),
-    Column("entity", String(512), primary_key=True),
+    Column("entity", _name(512), primary_key=True),
     Column("event", BigInteger, primary_key=True),
     Column("created", BigInteger, primary_key=True),
     Column("content", String(36), comment="version or fact id; null where nothing holds"),
@@ -170,8 +177,8 @@ watermarks = Table(
     "watermarks",
     metadata,
     Column("reader", String(64), primary_key=True),
-    Column("tenant", String(64), primary_key=True),
-    Column("collection", String(128), primary_key=True),
+    Column("tenant", _name(64), primary_key=True),
+    Column("collection", _name(128), primary_key=True),
     Column("recorded_at", BigInteger, nullable=False),
 )
 
@@ -201,8 +208,12 @@ jobs = Table(
     Column("error", Text, nullable=False),
     Column("lease_until", BigInteger, nullable=False),
     Column("priority", Integer, nullable=False, comment="0 first"),
-    Column("attempts", Integer, nullable=False, comment="how often a worker has taken it up"),
+    Column("attempts", Integer, nullable=False, comment="how often a worker has taken it up; fences the earlier ones"),
+    Column("moved_in", Integer, nullable=False, comment="the attempt in which the cursor last moved"),
+    Column("pace", JSON, nullable=False, comment="[time, cursor, passages] as they stood over the last minute"),
+    Column("note", Text, nullable=False, comment="what it waits for just now"),
     Column("created_at", BigInteger, nullable=False),
+    Column("started_at", BigInteger, comment="when it was first taken up"),
     Column("updated_at", BigInteger, nullable=False),
     Index("jobs_by_state", "state", "lease_until"),
 )
@@ -225,7 +236,7 @@ erasures = Table(
     metadata,
     Column("erasure_id", String(36), primary_key=True),
     *_scope(),
-    Column("doc_id", String(512), nullable=False),
+    Column("doc_id", _name(512), nullable=False),
     Column("state", String(16), nullable=False, comment="the step that is done; a resumed erasure goes on after it"),
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
@@ -234,10 +245,10 @@ erasures = Table(
 synced_files = Table(
     "synced_files",
     metadata,
-    Column("tenant", String(64), primary_key=True),
-    Column("collection", String(128), primary_key=True),
+    Column("tenant", _name(64), primary_key=True),
+    Column("collection", _name(128), primary_key=True),
     Column("source", String(128), primary_key=True, comment="the folder that is kept in step"),
-    Column("path", String(512), primary_key=True),
-    Column("digest", String(64), nullable=False, comment="SHA-256 of the file's bytes"),
-    Column("doc_id", String(512), nullable=False),
+    Column("path", _name(512), primary_key=True),
+    Column("doc_id", _name(512), primary_key=True, comment="a document of the file; empty for a file without any"),
+    Column("digest", String(64), nullable=False, comment="SHA-256 of the file's bytes, or why there is none"),
 )

@@ -1,4 +1,4 @@
-"""The catalog: record times, extents, passages that keep their points, changes, moments and jobs."""
+"""The catalog on both databases: record times, extents, passages that keep their points, changes, moments and jobs."""
 
 from dataclasses import replace
 
@@ -23,8 +23,8 @@ Y2000, Y2010 = parse_instant("2000-01-01"), parse_instant("2010-01-01")
 
 
 @pytest.fixture
-def database(tmp_path):
-    opened = Database(f"sqlite:///{tmp_path / 'catalog.db'}")
+def database(catalog_url):
+    opened = Database(catalog_url)
     with opened.write() as tx:
         ensure_generation(tx, GENERATION)
     yield opened

@@ -1,0 +1,1 @@
+"""Alembic's folder: one revision a released schema, numbered, in a line."""
