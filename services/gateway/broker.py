@@ -13,6 +13,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
+from services.common.telemetry import TRACEPARENT, traceparent
 from services.orchestrator.graph.stream import ANSWER_QUEUE, ANSWER_TASK, AnswerStream
 
 INGEST_TASK, INGEST_QUEUE = "almanac.ingest", "ingest"
@@ -70,7 +71,14 @@ class Broker:
         again = {"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0}
         async with asyncio.timeout(_SEND_SECONDS):
             await asyncio.to_thread(
-                self._celery.send_task, task, args, queue=queue, ignore_result=True, retry=True, retry_policy=again
+                self._celery.send_task,
+                task,
+                args,
+                queue=queue,
+                headers={TRACEPARENT: traceparent()},
+                ignore_result=True,
+                retry=True,
+                retry_policy=again,
             )
 
 

@@ -7,6 +7,7 @@ import time
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from services.common.telemetry import TRACEPARENT, tracing
 from services.gateway.metrics import Metrics
 from services.gateway.problems import unexpected
 
@@ -39,8 +40,10 @@ class Doorman:
                 message["headers"] = [*message.get("headers", ()), *HEADERS]
             await send(message)
 
+        handed_over = dict(scope["headers"]).get(TRACEPARENT.encode(), b"").decode("latin-1")
         try:
-            await self._app(scope, receive, sending)
+            with tracing(handed_over):
+                await self._app(scope, receive, sending)
         except Exception:
             log.exception("request_failed", method=scope["method"], path=scope["path"])
             if not status:

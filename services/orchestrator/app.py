@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from celery import Celery
+from celery import Celery, Task
 
+from services.common.telemetry import TRACEPARENT
 from services.orchestrator import answering, ingesting
 from services.orchestrator.graph.stream import ANSWER_QUEUE, ANSWER_TASK, AnswerStream
 from services.orchestrator.runtime import Runtime
@@ -36,14 +37,15 @@ def create_app(settings: WorkerSettings) -> Celery:
 def add_tasks(app: Celery, runtime: Runtime) -> None:
     """The tasks, each a thread that waits for the loop."""
 
-    @app.task(name=ANSWER_TASK)  # type: ignore[untyped-decorator]
-    def answer(answer_id: str, attempt: int) -> None:
+    @app.task(name=ANSWER_TASK, bind=True)  # type: ignore[untyped-decorator]
+    def answer(task: Task, answer_id: str, attempt: int) -> None:
         stream = AnswerStream(runtime.redis, answer_id)
-        runtime.wait(answering.work(runtime.nodes, stream, answer_id, attempt))
+        runtime.work(answering.work(runtime.nodes, stream, answer_id, attempt), task.request.get(TRACEPARENT))
 
-    @app.task(name=INGEST_TASK)  # type: ignore[untyped-decorator]
-    def ingest(job_id: str) -> None:
-        runtime.wait(ingesting.work(runtime.pipeline, job_id, runtime.settings.ingest_retries))
+    @app.task(name=INGEST_TASK, bind=True)  # type: ignore[untyped-decorator]
+    def ingest(task: Task, job_id: str) -> None:
+        work = ingesting.work(runtime.pipeline, job_id, runtime.settings.ingest_retries)
+        runtime.work(work, task.request.get(TRACEPARENT))
 
 
 def start_sweeper(app: Celery, runtime: Runtime) -> None:

@@ -17,6 +17,7 @@ from services.catalog.records import Generation
 from services.catalog.state import ensure_generation
 from services.catalog.vectors import VectorFiles
 from services.common.models import ModelCache, ModelKind, find, load_manifest
+from services.common.telemetry import tracing
 from services.orchestrator.graph.nodes import Nodes, connect
 from services.orchestrator.settings import WorkerSettings
 
@@ -40,6 +41,15 @@ class Runtime:
     def wait(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Run on the loop; blocks the calling thread only."""
         return asyncio.run_coroutine_threadsafe(work, self.loop).result()
+
+    def work(self, work: Coroutine[Any, Any, Any], traceparent: str | None) -> Any:
+        """Like `wait`, under the trace that the task came with."""
+
+        async def traced() -> Any:
+            with tracing(traceparent):
+                return await work
+
+        return self.wait(traced())
 
     def close(self) -> None:
         self.wait(self.nodes.close())

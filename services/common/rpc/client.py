@@ -12,6 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from services.common.rpc.deadlines import remaining
 from services.common.rpc.server import OPTIONS
 from services.common.rpc.status import from_rpc_error
+from services.common.telemetry import TRACEPARENT, traceparent
 
 CALL_SECONDS = 30.0
 """How long a call may take where no deadline is set."""
@@ -38,16 +39,20 @@ def translated() -> Iterator[None]:
         raise from_rpc_error(error) from None
 
 
+def _metadata() -> tuple[tuple[str, str], ...]:
+    return ((TRACEPARENT, traceparent()),)
+
+
 async def call(method: Any, request: Any, seconds: float = CALL_SECONDS) -> Any:
     """A call with one response, bounded by the deadline at hand."""
     with translated():
-        return await method(request, timeout=remaining(seconds))
+        return await method(request, timeout=remaining(seconds), metadata=_metadata())
 
 
 async def stream(method: Any, request: Any, seconds: float = CALL_SECONDS) -> AsyncGenerator[Any, None]:
     """A call with many responses; closing the iterator cancels it."""
     with translated():
-        running = method(request, timeout=remaining(seconds))
+        running = method(request, timeout=remaining(seconds), metadata=_metadata())
         try:
             async for response in running:
                 yield response

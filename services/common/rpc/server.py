@@ -17,6 +17,7 @@ from grpc_reflection.v1alpha import reflection
 from services.common.errors import AlmanacError, Internal
 from services.common.rpc.deadlines import deadline
 from services.common.rpc.status import TYPE_KEY
+from services.common.telemetry import TRACEPARENT, tracing
 
 log = structlog.get_logger()
 
@@ -54,7 +55,7 @@ class _Doorman(grpc.aio.ServerInterceptor):
 def _unary(inner: Any, method: str) -> Any:
     async def handle(request: Any, context: Any) -> Any:
         try:
-            with deadline(context.time_remaining() or NO_DEADLINE_SECONDS):
+            with deadline(context.time_remaining() or NO_DEADLINE_SECONDS), tracing(_traceparent(context)):
                 return await inner(request, context)
         except Exception as error:
             await _abort(context, error, method)
@@ -65,13 +66,17 @@ def _unary(inner: Any, method: str) -> Any:
 def _stream(inner: Any, method: str) -> Any:
     async def handle(request: Any, context: Any) -> AsyncIterator[Any]:
         try:
-            with deadline(context.time_remaining() or NO_DEADLINE_SECONDS):
+            with deadline(context.time_remaining() or NO_DEADLINE_SECONDS), tracing(_traceparent(context)):
                 async for response in inner(request, context):
                     yield response
         except Exception as error:
             await _abort(context, error, method)
 
     return handle
+
+
+def _traceparent(context: Any) -> str:
+    return next((str(value) for key, value in context.invocation_metadata() or () if key == TRACEPARENT), "")
 
 
 async def _abort(context: Any, error: Exception, method: str) -> None:

@@ -1,0 +1,52 @@
+"""One trace from the request to the last node."""
+
+import pytest
+import structlog
+
+from services.common.clients.encoder import EncoderClient
+from services.common.nodes.encoder import TextKind
+from services.common.rpc.client import channel
+from services.common.rpc.server import start
+from services.common.telemetry import traceparent, tracing
+from services.encoder.server import EncoderServicer
+from services.protos.encoder_pb2_grpc import add_EncoderServicer_to_server
+from tests.fakes.encoder import FakeEncoder
+
+GIVEN = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+def test_a_trace_handed_over_is_kept_and_its_spans_differ():
+    with tracing(GIVEN):
+        first, second = traceparent(), traceparent()
+    assert first.split("-")[1] == second.split("-")[1] == GIVEN.split("-")[1]
+    assert len({GIVEN, first, second}) == 3
+
+
+@pytest.mark.parametrize("given", [None, "", "nonsense", "00-" + "0" * 32 + "-b7ad6b7169203331-01", GIVEN.upper()])
+def test_without_a_valid_trace_there_is_a_new_one(given):
+    with tracing(given):
+        one = traceparent().split("-")[1]
+        assert traceparent().split("-")[1] == one
+    with tracing(given):
+        assert traceparent().split("-")[1] not in (one, GIVEN.split("-")[1])
+
+
+async def test_a_call_carries_the_trace_into_the_node_and_its_logs(tmp_path):
+    seen = []
+
+    class Listening(FakeEncoder):
+        async def encode(self, model, kind, texts):
+            seen.append((traceparent().split("-")[1], structlog.contextvars.get_contextvars()["trace_id"]))
+            return await super().encode(model, kind, texts)
+
+    address = f"unix:{tmp_path}/e.sock"
+    server = await start(
+        address,
+        "almanac.encoder.v1.Encoder",
+        lambda one: add_EncoderServicer_to_server(EncoderServicer(Listening()), one),
+    )
+    async with channel(address) as line:
+        with tracing(GIVEN):
+            await EncoderClient(line).encode("all-MiniLM-L6-v2", TextKind.QUERY, ["a"])
+    await server.stop(None)
+    assert seen == [(GIVEN.split("-")[1],) * 2]
