@@ -6,7 +6,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 
-from services.common.errors import BehindWatermark, Conflict, InvalidRequest
+from services.common.errors import BehindWatermark, Conflict, InvalidRequest, ScopeMissing
 from services.common.moment import OPEN_END, OPEN_START, format_instant
 from services.common.nodes.features import FeatureRow
 from services.common.nodes.scope import Scope, Stretch
@@ -62,6 +62,20 @@ class PointInTimeFeatures:
     async def materialize(self, view: str) -> int:
         fields_of(view)
         return await self._backend.materialize(view)
+
+    async def erase(self, view: str, tenant: str, collection: str, entity: str) -> int:
+        fields_of(view)
+        if not tenant or not collection or not entity:
+            raise ScopeMissing("the request names no tenant, no collection or no entity")
+        async with self._appending[view, tenant, collection]:
+            return await self._backend.erase(view, entity_key(tenant, collection, entity))
+
+    async def drop(self, view: str, tenant: str, collection: str) -> None:
+        fields_of(view)
+        if not tenant or not collection:
+            raise ScopeMissing("the request names no tenant or no collection")
+        async with self._appending[view, tenant, collection]:
+            await self._backend.drop(view, tenant, collection)
 
     async def prepare(self) -> None:
         """Do in the background what reads do not need, such as applying the definitions."""

@@ -38,6 +38,14 @@ class FeaturesServicer(Base):
     ) -> features_pb2.MaterializeResponse:
         return features_pb2.MaterializeResponse(through_us=await self._features.materialize(request.view))
 
+    async def Erase(self, request: features_pb2.EraseRequest, context: Any) -> features_pb2.EraseResponse:
+        where = (request.view, request.tenant, request.collection)
+        return features_pb2.EraseResponse(rows=await self._features.erase(*where, request.entity))
+
+    async def Drop(self, request: features_pb2.DropRequest, context: Any) -> features_pb2.DropResponse:
+        await self._features.drop(request.view, request.tenant, request.collection)
+        return features_pb2.DropResponse()
+
 
 async def _batches(requests: AsyncIterator[features_pb2.AppendRequest]) -> AsyncIterator[Sequence[FeatureRow]]:
     async for batch in wire.batches_until_end(requests):

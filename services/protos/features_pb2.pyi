@@ -101,3 +101,35 @@ class MaterializeResponse(_message.Message):
     THROUGH_US_FIELD_NUMBER: _ClassVar[int]
     through_us: int
     def __init__(self, through_us: _Optional[int] = ...) -> None: ...
+
+class EraseRequest(_message.Message):
+    __slots__ = ("view", "tenant", "collection", "entity")
+    VIEW_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    ENTITY_FIELD_NUMBER: _ClassVar[int]
+    view: str
+    tenant: str
+    collection: str
+    entity: str
+    def __init__(self, view: _Optional[str] = ..., tenant: _Optional[str] = ..., collection: _Optional[str] = ..., entity: _Optional[str] = ...) -> None: ...
+
+class EraseResponse(_message.Message):
+    __slots__ = ("rows",)
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    rows: int
+    def __init__(self, rows: _Optional[int] = ...) -> None: ...
+
+class DropRequest(_message.Message):
+    __slots__ = ("view", "tenant", "collection")
+    VIEW_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    view: str
+    tenant: str
+    collection: str
+    def __init__(self, view: _Optional[str] = ..., tenant: _Optional[str] = ..., collection: _Optional[str] = ...) -> None: ...
+
+class DropResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...

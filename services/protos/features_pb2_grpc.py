@@ -56,6 +56,16 @@ class FeaturesStub:
                 request_serializer=services_dot_protos_dot_features__pb2.MaterializeRequest.SerializeToString,
                 response_deserializer=services_dot_protos_dot_features__pb2.MaterializeResponse.FromString,
                 _registered_method=True)
+        self.Erase = channel.unary_unary(
+                '/almanac.features.v1.Features/Erase',
+                request_serializer=services_dot_protos_dot_features__pb2.EraseRequest.SerializeToString,
+                response_deserializer=services_dot_protos_dot_features__pb2.EraseResponse.FromString,
+                _registered_method=True)
+        self.Drop = channel.unary_unary(
+                '/almanac.features.v1.Features/Drop',
+                request_serializer=services_dot_protos_dot_features__pb2.DropRequest.SerializeToString,
+                response_deserializer=services_dot_protos_dot_features__pb2.DropResponse.FromString,
+                _registered_method=True)
 
 
 class FeaturesServicer:
@@ -88,6 +98,20 @@ class FeaturesServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Erase(self, request, context):
+        """Removes every row of an entity, offline and online. Idempotent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Drop(self, request, context):
+        """Forgets a collection's rows of a view and its watermark, so that they can be appended anew.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_FeaturesServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -110,6 +134,16 @@ def add_FeaturesServicer_to_server(servicer, server):
                     servicer.Materialize,
                     request_deserializer=services_dot_protos_dot_features__pb2.MaterializeRequest.FromString,
                     response_serializer=services_dot_protos_dot_features__pb2.MaterializeResponse.SerializeToString,
+            ),
+            'Erase': grpc.unary_unary_rpc_method_handler(
+                    servicer.Erase,
+                    request_deserializer=services_dot_protos_dot_features__pb2.EraseRequest.FromString,
+                    response_serializer=services_dot_protos_dot_features__pb2.EraseResponse.SerializeToString,
+            ),
+            'Drop': grpc.unary_unary_rpc_method_handler(
+                    servicer.Drop,
+                    request_deserializer=services_dot_protos_dot_features__pb2.DropRequest.FromString,
+                    response_serializer=services_dot_protos_dot_features__pb2.DropResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -221,6 +255,60 @@ class Features:
             '/almanac.features.v1.Features/Materialize',
             services_dot_protos_dot_features__pb2.MaterializeRequest.SerializeToString,
             services_dot_protos_dot_features__pb2.MaterializeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Erase(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/almanac.features.v1.Features/Erase',
+            services_dot_protos_dot_features__pb2.EraseRequest.SerializeToString,
+            services_dot_protos_dot_features__pb2.EraseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Drop(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/almanac.features.v1.Features/Drop',
+            services_dot_protos_dot_features__pb2.DropRequest.SerializeToString,
+            services_dot_protos_dot_features__pb2.DropResponse.FromString,
             options,
             channel_credentials,
             insecure,

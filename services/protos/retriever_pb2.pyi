@@ -133,3 +133,43 @@ class PositionRequest(_message.Message):
     tenant: str
     collection: str
     def __init__(self, generation: _Optional[str] = ..., tenant: _Optional[str] = ..., collection: _Optional[str] = ...) -> None: ...
+
+class EraseRequest(_message.Message):
+    __slots__ = ("generation", "tenant", "collection", "doc_id")
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    DOC_ID_FIELD_NUMBER: _ClassVar[int]
+    generation: str
+    tenant: str
+    collection: str
+    doc_id: str
+    def __init__(self, generation: _Optional[str] = ..., tenant: _Optional[str] = ..., collection: _Optional[str] = ..., doc_id: _Optional[str] = ...) -> None: ...
+
+class EraseResponse(_message.Message):
+    __slots__ = ("points",)
+    POINTS_FIELD_NUMBER: _ClassVar[int]
+    points: int
+    def __init__(self, points: _Optional[int] = ...) -> None: ...
+
+class DropRequest(_message.Message):
+    __slots__ = ("generation",)
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    generation: str
+    def __init__(self, generation: _Optional[str] = ...) -> None: ...
+
+class DropResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ReplaceRequest(_message.Message):
+    __slots__ = ("generation", "by")
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    BY_FIELD_NUMBER: _ClassVar[int]
+    generation: str
+    by: str
+    def __init__(self, generation: _Optional[str] = ..., by: _Optional[str] = ...) -> None: ...
+
+class ReplaceResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...

@@ -51,6 +51,21 @@ class RetrieverStub:
                 request_serializer=services_dot_protos_dot_retriever__pb2.PositionRequest.SerializeToString,
                 response_deserializer=services_dot_protos_dot_common__pb2.Watermark.FromString,
                 _registered_method=True)
+        self.Erase = channel.unary_unary(
+                '/almanac.retriever.v1.Retriever/Erase',
+                request_serializer=services_dot_protos_dot_retriever__pb2.EraseRequest.SerializeToString,
+                response_deserializer=services_dot_protos_dot_retriever__pb2.EraseResponse.FromString,
+                _registered_method=True)
+        self.Drop = channel.unary_unary(
+                '/almanac.retriever.v1.Retriever/Drop',
+                request_serializer=services_dot_protos_dot_retriever__pb2.DropRequest.SerializeToString,
+                response_deserializer=services_dot_protos_dot_retriever__pb2.DropResponse.FromString,
+                _registered_method=True)
+        self.Replace = channel.unary_unary(
+                '/almanac.retriever.v1.Retriever/Replace',
+                request_serializer=services_dot_protos_dot_retriever__pb2.ReplaceRequest.SerializeToString,
+                response_deserializer=services_dot_protos_dot_retriever__pb2.ReplaceResponse.FromString,
+                _registered_method=True)
 
 
 class RetrieverServicer:
@@ -76,6 +91,27 @@ class RetrieverServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Erase(self, request, context):
+        """Removes a document's points, and everything that the engine would keep of them. Idempotent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Drop(self, request, context):
+        """Removes a generation.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Replace(self, request, context):
+        """Puts a generation that was built beside in the place of another, whose name it takes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RetrieverServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -93,6 +129,21 @@ def add_RetrieverServicer_to_server(servicer, server):
                     servicer.Position,
                     request_deserializer=services_dot_protos_dot_retriever__pb2.PositionRequest.FromString,
                     response_serializer=services_dot_protos_dot_common__pb2.Watermark.SerializeToString,
+            ),
+            'Erase': grpc.unary_unary_rpc_method_handler(
+                    servicer.Erase,
+                    request_deserializer=services_dot_protos_dot_retriever__pb2.EraseRequest.FromString,
+                    response_serializer=services_dot_protos_dot_retriever__pb2.EraseResponse.SerializeToString,
+            ),
+            'Drop': grpc.unary_unary_rpc_method_handler(
+                    servicer.Drop,
+                    request_deserializer=services_dot_protos_dot_retriever__pb2.DropRequest.FromString,
+                    response_serializer=services_dot_protos_dot_retriever__pb2.DropResponse.SerializeToString,
+            ),
+            'Replace': grpc.unary_unary_rpc_method_handler(
+                    servicer.Replace,
+                    request_deserializer=services_dot_protos_dot_retriever__pb2.ReplaceRequest.FromString,
+                    response_serializer=services_dot_protos_dot_retriever__pb2.ReplaceResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -177,6 +228,87 @@ class Retriever:
             '/almanac.retriever.v1.Retriever/Position',
             services_dot_protos_dot_retriever__pb2.PositionRequest.SerializeToString,
             services_dot_protos_dot_common__pb2.Watermark.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Erase(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/almanac.retriever.v1.Retriever/Erase',
+            services_dot_protos_dot_retriever__pb2.EraseRequest.SerializeToString,
+            services_dot_protos_dot_retriever__pb2.EraseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Drop(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/almanac.retriever.v1.Retriever/Drop',
+            services_dot_protos_dot_retriever__pb2.DropRequest.SerializeToString,
+            services_dot_protos_dot_retriever__pb2.DropResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Replace(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/almanac.retriever.v1.Retriever/Replace',
+            services_dot_protos_dot_retriever__pb2.ReplaceRequest.SerializeToString,
+            services_dot_protos_dot_retriever__pb2.ReplaceResponse.FromString,
             options,
             channel_credentials,
             insecure,

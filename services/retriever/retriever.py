@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -39,19 +40,33 @@ class _Generation:
         self.index = index
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="index")
         self._progress: dict[tuple[str, str], Progress] = {}
+        self.writing = asyncio.Lock()
+        """Held around whatever changes the index."""
 
-    async def run(self, work: Callable[..., Result], *arguments: object) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+    async def run(self, work: Callable[[Index], Result]) -> Result:
+        """The index is looked up when the work's turn has come: it may have been replaced meanwhile."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: work(self.index))
+
+    async def swap(self, reopen: Callable[[], Index]) -> None:
+        """Put another index in the place of this one, between two calls. `writing` must be held."""
+
+        def swapped(index: Index) -> None:
+            index.close()
+            self.index = reopen()
+
+        await self.run(swapped)
+        for (tenant, collection), progress in self._progress.items():
+            await progress.advance(max(progress.watermark, self.index.watermark(tenant, collection)))
 
     async def progress(self, tenant: str, collection: str) -> Progress:
         held = self._progress.get((tenant, collection))
         if held is not None:
             return held
-        watermark = await self.run(self.index.watermark, tenant, collection)
+        watermark = await self.run(lambda index: index.watermark(tenant, collection))
         return self._progress.setdefault((tenant, collection), Progress(watermark))
 
     async def close(self) -> None:
-        await self.run(self.index.close)
+        await self.run(lambda index: index.close())
         self._thread.shutdown()
 
 
@@ -78,7 +93,7 @@ class IndexRetriever:
         progress = await generation.progress(scope.tenant, scope.collection)
         await progress.reach(scope.moment.known_at, self._patience())
         depth = max(query.limit, self._candidates)
-        found = await generation.run(generation.index.search, query, depth)
+        found = await generation.run(lambda index: index.search(query, depth))
         _check_found(found, scope)
         return fuse(found, query.limit)
 
@@ -89,7 +104,7 @@ class IndexRetriever:
         progress = await held.progress(stretch.tenant, stretch.collection)
         async with progress.applying:
             # Durable, not remembered: an apply that was cancelled may have left its commit to the thread.
-            watermark = await held.run(held.index.watermark, stretch.tenant, stretch.collection)
+            watermark = await held.run(lambda index: index.watermark(stretch.tenant, stretch.collection))
             await progress.advance(watermark)
             if stretch.start > watermark:
                 raise Conflict(
@@ -108,6 +123,54 @@ class IndexRetriever:
         if held is None:
             return OPEN_START
         return (await held.progress(tenant, collection)).watermark
+
+    async def erase(self, generation: str, tenant: str, collection: str, doc_id: str) -> int:
+        if not tenant or not collection or not doc_id:
+            raise ScopeMissing("the request names no tenant, no collection or no document")
+        held = await self._find(generation)
+        if held is None:
+            return 0
+        async with held.writing:
+            erased = await held.run(lambda index: index.erase(tenant, collection, doc_id))
+            steps = await held.run(lambda index: index.rewrite())
+            try:
+                while await held.run(lambda _: next(steps, False)):
+                    pass
+            finally:
+                await held.run(lambda _: steps.close())
+        return erased
+
+    async def drop(self, generation: str) -> None:
+        held = await self._find(generation)
+        if held is not None:
+            async with held.writing:
+                await self._remove(generation, held)
+
+    async def replace(self, generation: str, by: str) -> None:
+        fresh = await self._find(by)
+        if fresh is None:
+            raise Conflict(f"there is no generation {by!r} to put in the place of {generation!r}; build it first")
+        held = await self._find(generation) or await self._create(generation)
+        async with held.writing, fresh.writing:
+            behind = await self._behind(held, fresh)
+            if behind:
+                raise Conflict(f"generation {by!r} is behind in {behind}; advance it, then replace again")
+            async with self._opening:
+                self._generations.pop(by, None)
+                await fresh.close()
+                await held.swap(lambda: self._engine.replace(generation, by))
+
+    async def _behind(self, held: _Generation, fresh: _Generation) -> str:
+        """The collections in which the one is not as far as the other."""
+        reached = await held.run(lambda index: index.watermarks())
+        new = await fresh.run(lambda index: index.watermarks())
+        return ", ".join(sorted(where[1] for where, mark in reached.items() if new.get(where, OPEN_START) < mark))
+
+    async def _remove(self, name: str, held: _Generation) -> None:
+        async with self._opening:
+            self._generations.pop(name, None)
+            await held.close()
+            await asyncio.to_thread(self._engine.drop, name)
 
     async def close(self) -> None:
         """Close every index. The retriever is not to be used afterwards."""
@@ -148,15 +211,20 @@ def build(settings: RetrieverSettings) -> IndexRetriever:
 
 
 async def _apply(held: _Generation, stretch: Stretch, watermark: int, batches: AsyncIterator[Changes]) -> None:
-    scope = (stretch.tenant, stretch.collection)
     async for changes in batches:
         check(changes, stretch)
         for part in slices(beyond(changes, watermark), _SLICE):
-            if part.upserts:
-                await held.run(held.index.upsert, *scope, part.upserts, part.vectors)
-            if part.closes:
-                await held.run(held.index.end, *scope, part.closes)
-    await held.run(held.index.commit, *scope, stretch.end)
+            async with held.writing:
+                await held.run(partial(_change, stretch, part))
+    async with held.writing:
+        await held.run(lambda index: index.commit(stretch.tenant, stretch.collection, stretch.end))
+
+
+def _change(stretch: Stretch, part: Changes, index: Index) -> None:
+    if part.upserts:
+        index.upsert(stretch.tenant, stretch.collection, part.upserts, part.vectors)
+    if part.closes:
+        index.end(stretch.tenant, stretch.collection, part.closes)
 
 
 def _check_query(query: Query) -> None:

@@ -36,6 +36,18 @@ class RetrieverServicer(Base):
         reached = await self._retriever.position(request.generation, request.tenant, request.collection)
         return common_pb2.Watermark(recorded_us=reached)
 
+    async def Erase(self, request: pb.EraseRequest, context: Any) -> pb.EraseResponse:
+        where = (request.generation, request.tenant, request.collection)
+        return pb.EraseResponse(points=await self._retriever.erase(*where, request.doc_id))
+
+    async def Drop(self, request: pb.DropRequest, context: Any) -> pb.DropResponse:
+        await self._retriever.drop(request.generation)
+        return pb.DropResponse()
+
+    async def Replace(self, request: pb.ReplaceRequest, context: Any) -> pb.ReplaceResponse:
+        await self._retriever.replace(request.generation, request.by)
+        return pb.ReplaceResponse()
+
 
 def _target(number: pb.Target) -> Target:
     if number not in _TARGET:

@@ -244,3 +244,31 @@ async def test_many_small_appends_read_like_one(node):
 async def test_a_request_without_scope_is_refused():
     with pytest.raises(ScopeMissing):
         Scope("", "c", "g", Moment(0, 0))
+
+
+async def test_an_erased_entity_is_gone_at_every_moment_and_its_neighbours_are_not(node):
+    await node.append(OPEN_START, 50, fact("mine", Y2019, 10), fact("other", Y2019, 10, entity="r"))
+    await node.append(50, 100, fact("early", parse_instant("0100-01-01"), 60), fact("newer", Y2020, 60))
+    other = Node(node.features, tenant="u")
+    await other.append(OPEN_START, 100, fact("theirs", Y2019, 10))
+    assert await node.features.erase(FACTS, "t", "c", "q") >= 3
+    for as_of, known_at in ((Y2019, 10), (Y2021, 100), (Y2019, 100)):
+        assert await node.answer(as_of, known_at) is None
+        assert await node.answer(as_of, known_at, "r") == "other"
+        assert await other.answer(as_of, known_at) == "theirs"
+    assert await node.features.position(FACTS, "t", "c") == 100
+    assert await node.features.erase(FACTS, "t", "c", "q") == 0
+
+
+async def test_dropped_rows_can_be_appended_anew(node):
+    rows = (fact("old", Y2019, 10), fact("new", Y2020, 20))
+    await node.append(OPEN_START, 100, *rows)
+    other = Node(node.features, collection="other")
+    await other.append(OPEN_START, 100, fact("theirs", Y2019, 10))
+    await node.features.drop(FACTS, "t", "c")
+    assert await node.features.position(FACTS, "t", "c") == OPEN_START
+    with pytest.raises(BehindWatermark):
+        await node.answer(Y2021, 100)
+    await node.append(OPEN_START, 100, *rows)
+    assert await node.answer(Y2019, 100) == "old" and await node.answer(Y2021, 100) == "new"
+    assert await other.answer(Y2021, 100) == "theirs"

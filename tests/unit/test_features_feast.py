@@ -13,7 +13,7 @@ from services.common.nodes.features import FACTS, FeatureRow
 from services.common.nodes.scope import Stretch
 from services.features.backends.feast import FeastBackend
 from services.features.features import PointInTimeFeatures
-from services.features.views import VIEWS, entity_key
+from services.features.views import VIEWS, entity_key, stored_row
 
 pytestmark = [
     pytest.mark.slow,
@@ -173,3 +173,20 @@ def online(backend, keys):
     store = backend._feast._open()
     rows = [{"entity_key": key} for key in keys]
     return store.get_online_features(store.get_feature_service("facts_v1"), rows).to_dict()["fact_id"]
+
+
+async def test_an_erased_entity_leaves_the_online_store_and_every_file(backend, home):
+    async def batches():
+        for entity in ("erased-entity", "kept-entity"):
+            row = FeatureRow(entity, True, BEGIN, BEGIN, {"answer": f"of the {entity}"})
+            yield [
+                FeatureRow(entity_key("t", "erase", row.entity), True, BEGIN, BEGIN, stored_row(FACTS, "", row).values)
+            ]
+
+    await backend.append(FACTS, Stretch("t", "erase", OPEN_START, END), batches())
+    await backend.materialize(FACTS)
+    assert b"erased-entity" in (home / "online.db").read_bytes()
+    assert await backend.erase(FACTS, entity_key("t", "erase", "erased-entity")) == 1
+    held = b"".join(path.read_bytes() for path in home.glob("online.db*"))
+    assert b"erased-entity" not in held and b"kept-entity" in held
+    assert await backend.erase(FACTS, entity_key("t", "erase", "erased-entity")) == 0

@@ -42,6 +42,14 @@ class FeaturesClient:
         answer = await call(self._stub.Materialize, pb.MaterializeRequest(view=view), APPEND_SECONDS)
         return int(answer.through_us)
 
+    async def erase(self, view: str, tenant: str, collection: str, entity: str) -> int:
+        request = pb.EraseRequest(view=view, tenant=tenant, collection=collection, entity=entity)
+        return int((await call(self._stub.Erase, request, APPEND_SECONDS)).rows)
+
+    async def drop(self, view: str, tenant: str, collection: str) -> None:
+        request = pb.DropRequest(view=view, tenant=tenant, collection=collection)
+        await call(self._stub.Drop, request, APPEND_SECONDS)
+
 
 def value_to_pb(value: Value) -> pb.Value:
     if isinstance(value, bool):

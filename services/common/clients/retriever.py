@@ -40,6 +40,16 @@ class RetrieverClient:
         request = pb.PositionRequest(generation=generation, tenant=tenant, collection=collection)
         return int((await call(self._stub.Position, request)).recorded_us)
 
+    async def erase(self, generation: str, tenant: str, collection: str, doc_id: str) -> int:
+        request = pb.EraseRequest(generation=generation, tenant=tenant, collection=collection, doc_id=doc_id)
+        return int((await call(self._stub.Erase, request, APPLY_SECONDS)).points)
+
+    async def drop(self, generation: str) -> None:
+        await call(self._stub.Drop, pb.DropRequest(generation=generation))
+
+    async def replace(self, generation: str, by: str) -> None:
+        await call(self._stub.Replace, pb.ReplaceRequest(generation=generation, by=by), APPLY_SECONDS)
+
 
 def query_to_pb(query: Query) -> pb.SearchRequest:
     return pb.SearchRequest(

@@ -49,3 +49,14 @@ class Features(Protocol):
     async def materialize(self, view: str) -> int:
         """Bring the online store up to the offline one; returns the instant it reached."""
         ...
+
+    async def erase(self, view: str, tenant: str, collection: str, entity: str) -> int:
+        """Remove every row of an entity, offline and online; returns how many there were. The watermark stays.
+
+        Durable when it returns, safe to repeat.
+        """
+        ...
+
+    async def drop(self, view: str, tenant: str, collection: str) -> None:
+        """Forget a collection's rows of a view, and its watermark: reads wait until they have been appended anew."""
+        ...

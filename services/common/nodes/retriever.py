@@ -94,3 +94,19 @@ class Retriever(Protocol):
     async def position(self, generation: str, tenant: str, collection: str) -> int:
         """The watermark: the record time up to which the collection is durably applied, OPEN_START if never."""
         ...
+
+    async def erase(self, generation: str, tenant: str, collection: str, doc_id: str) -> int:
+        """Remove a document's points and all that the engine would keep of them; returns how many points there were.
+
+        Durable when it returns, safe to repeat. Searches go on meanwhile, without the document; applying waits.
+        """
+        ...
+
+    async def drop(self, generation: str) -> None:
+        """Remove a generation, if there is one."""
+        ...
+
+    async def replace(self, generation: str, by: str) -> None:
+        """Put the generation `by`, built beside, in the place of another, whose name it takes; searches see the one or
+        the other. Raises Conflict where `by` is behind in any collection, or does not exist."""
+        ...

@@ -29,6 +29,17 @@ class Backend(Protocol):
         """
         ...
 
+    async def erase(self, view: str, key: str) -> int:
+        """Remove every row of an entity from files, memory and the online store; returns how many there were.
+
+        Durable when it returns, safe to repeat.
+        """
+        ...
+
+    async def drop(self, view: str, tenant: str, collection: str) -> None:
+        """Remove a collection's rows offline, and its watermark, which goes first. Safe to repeat."""
+        ...
+
     async def materialize(self, view: str) -> int:
         """Bring the online store up to now; returns the instant it reached."""
         ...

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +26,9 @@ from services.features.backends.parquet import ParquetDirectory
 from services.features.backends.rows import FEAST_SPAN, RowStore, at_event, integers, schema_of, to_table
 from services.features.backends.watermarks import Watermarks
 from services.features.index import PointInTimeIndex
-from services.features.views import VIEWS
+from services.features.views import VIEWS, entity_key
+
+Result = TypeVar("Result")
 
 
 class FeastBackend:
@@ -39,6 +42,7 @@ class FeastBackend:
         except BlockingIOError:
             self._lock.close()
             raise Conflict(f"another features node has {directory} open; stop it, or use another home") from None
+        self._directory = directory
         self._views = {view: _View(directory, view) for view in VIEWS}
         self._watermarks = Watermarks(directory / "watermarks.json")
         self._feast = FeastStore(directory, online_redis)
@@ -63,6 +67,25 @@ class FeastBackend:
         if not self._materializing.locked():
             self._views[view].compact()
 
+    async def erase(self, view: str, key: str) -> int:
+        async with self._materializing, self._writing:
+            removed = await _uninterrupted(asyncio.to_thread(self._remove, view, lambda held: held == key))
+            await _uninterrupted(asyncio.to_thread(self._feast.erase, view, key))
+        return removed
+
+    async def drop(self, view: str, tenant: str, collection: str) -> None:
+        self._directory.mkdir(parents=True, exist_ok=True)
+        prefix = entity_key(tenant, collection, "")
+        async with self._materializing, self._writing:
+            self._watermarks.forget(view, tenant, collection)
+            await _uninterrupted(asyncio.to_thread(self._remove, view, lambda held: held.startswith(prefix)))
+
+    def _remove(self, view: str, unwanted: Callable[[str], bool]) -> int:
+        """Reads see the view as it was, then as it is read again from its files."""
+        removed = self._views[view].remove(unwanted)
+        self._views[view] = _View(self._directory, view)
+        return removed
+
     async def materialize(self, view: str) -> int:
         async with self._materializing:
             async with self._writing:  # an append that began before may still compact away files Feast has listed
@@ -80,11 +103,11 @@ class FeastBackend:
         self._lock.close()
 
 
-async def _uninterrupted(work: Awaitable[None]) -> None:
+async def _uninterrupted(work: Awaitable[Result]) -> Result:
     """Wait for a thread's work even when cancelled, so that the locks held outlast it."""
     task = asyncio.ensure_future(work)
     try:
-        await asyncio.shield(task)
+        return await asyncio.shield(task)
     except asyncio.CancelledError:
         await asyncio.wait([task])
         raise
@@ -117,6 +140,15 @@ class _View:
         within = _in_feast_span(table)
         self._beyond.write(stretch, table.filter(pa.array(~within)))
         self._feast.write(stretch, pa.concat_tables([table.filter(pa.array(within)), self._held_at_start(table)]))
+
+    def remove(self, unwanted: Callable[[str], bool]) -> int:
+        """Take rows out of the files, by their entities' keys; memory still holds them."""
+
+        def found(table: pa.Table) -> npt.NDArray[np.bool_]:
+            keys = table.column("entity_key").to_pylist()
+            return np.fromiter((unwanted(key) for key in keys), np.bool_, len(keys))
+
+        return self._beyond.remove(found) + self._feast.remove(found)
 
     def compact(self) -> None:
         self._beyond.compact()

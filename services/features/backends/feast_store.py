@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from services.common.errors import Internal
+from services.features.backends.online import erase_redis, erase_sqlite
 from services.features.backends.rows import FEAST_SPAN
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
+PROJECT = "almanac"
 _CONFIGURATION = """\
 # Written by the features node. Sources are relative to this directory.
-project: almanac
+project: {project}
 provider: local
 registry:
   registry_type: file
@@ -37,11 +39,12 @@ class FeastStore:
 
     def __init__(self, directory: Path, online_redis: str) -> None:
         self._directory = directory.resolve()
+        self._redis = bool(online_redis)
         online = ["type: redis", f"connection_string: {online_redis}"] if online_redis else ["type: sqlite"]
         if not online_redis:
             online.append(f"path: {self._directory}/online.db")
         lines = "\n".join(f"  {line}" for line in online)
-        self._configuration = _CONFIGURATION.format(directory=self._directory, online=lines)
+        self._configuration = _CONFIGURATION.format(project=PROJECT, directory=self._directory, online=lines)
         self._applied = self._directory / "applied.sha256"
         self._store: Any = None
 
@@ -67,6 +70,13 @@ class FeastStore:
         names = [projection.name for projection in service.feature_view_projections]
         _recover(store, names)
         store.materialize(_datetime(FEAST_SPAN.start), _datetime(until), feature_views=names)
+
+    def erase(self, view: str, key: str) -> None:
+        """Remove an entity from the online store, if there is one; blocks."""
+        if self._redis:
+            erase_redis(self._open(), key)
+        else:
+            erase_sqlite(self._directory / "online.db", f"{PROJECT}_{view}", key)
 
     def _open(self) -> Any:
         if self._store is None:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from services.common.moment import OPEN_START, now
 from services.common.nodes.features import FeatureRow
 from services.common.nodes.scope import Stretch
+from services.features.views import entity_key
 
 
 class MemoryBackend:
@@ -30,6 +31,16 @@ class MemoryBackend:
         for row in new:
             self._rows[view, row.entity].append(row)
         self._watermarks[view, stretch.tenant, stretch.collection] = stretch.end
+
+    async def erase(self, view: str, key: str) -> int:
+        return len(self._rows.pop((view, key), ()))
+
+    async def drop(self, view: str, tenant: str, collection: str) -> None:
+        self._watermarks.pop((view, tenant, collection), None)
+        for held in [
+            held for held in self._rows if held[0] == view and held[1].startswith(entity_key(tenant, collection, ""))
+        ]:
+            del self._rows[held]
 
     async def materialize(self, view: str) -> int:
         return now()

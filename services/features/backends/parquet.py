@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -58,6 +61,23 @@ class ParquetDirectory:
         for path in small:
             path.unlink()
         sync_directory(self._directory)
+
+    def remove(self, unwanted: Callable[[pa.Table], npt.NDArray[np.bool_]]) -> int:
+        """Write every file that holds unwanted rows anew without them; returns how many there were."""
+        removed = 0
+        for path in self._files():
+            table = pq.read_table(path, schema=self._schema)
+            found = unwanted(table)
+            if not found.any():
+                continue
+            removed += int(found.sum())
+            kept = table.filter(pa.array(~found))
+            if kept.num_rows:
+                self._put(path.stem, kept)
+            else:
+                path.unlink()
+                sync_directory(self._directory)
+        return removed
 
     def _files(self) -> list[Path]:
         return sorted(self._directory.glob("*.parquet"))

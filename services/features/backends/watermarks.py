@@ -25,7 +25,13 @@ class Watermarks:
 
     def advance(self, view: str, tenant: str, collection: str, mark: int) -> None:
         """Durable before it can be read."""
-        marks = {**self._marks, (view, tenant, collection): mark}
+        self._write({**self._marks, (view, tenant, collection): mark})
+
+    def forget(self, view: str, tenant: str, collection: str) -> None:
+        """As if nothing had ever been applied."""
+        self._write({where: mark for where, mark in self._marks.items() if where != (view, tenant, collection)})
+
+    def _write(self, marks: dict[tuple[str, str, str], int]) -> None:
         unseen = self._path.with_suffix(".tmp")
         with unseen.open("w") as file:
             json.dump([[*where, at] for where, at in marks.items()], file)

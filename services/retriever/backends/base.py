@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -67,6 +67,21 @@ class Index(Protocol):
         """The last watermark committed, OPEN_START if none was."""
         ...
 
+    def watermarks(self) -> Mapping[tuple[str, str], int]:
+        """Every watermark, by tenant and collection."""
+        ...
+
+    def erase(self, tenant: str, collection: str, doc_id: str) -> int:
+        """Delete the passages of a document durably; returns how many points there were."""
+        ...
+
+    def rewrite(self) -> Generator[bool]:
+        """Write the index anew in short steps, so that nothing is left of what was deleted from it.
+
+        Searches may come between the steps, changes may not. Given up or killed half way, all is as it was.
+        """
+        ...
+
     def count(self) -> int:
         """How many points the index holds, whatever their extents."""
         ...
@@ -85,4 +100,15 @@ class Engine(Protocol):
 
     def create(self, generation: str) -> Index:
         """A new, empty index for a generation that has none."""
+        ...
+
+    def drop(self, generation: str) -> None:
+        """Remove a generation's index, which is closed, with everything in it."""
+        ...
+
+    def replace(self, generation: str, by: str) -> Index:
+        """Give the index of the generation `by` the name of another; both are closed, the other's is removed.
+
+        Killed half way, either one index or the other has the name, or none has and `by` is still there.
+        """
         ...

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from uuid import UUID
 
@@ -17,30 +17,39 @@ import numpy as np
 import numpy.typing as npt
 import qdrant_edge as qe
 
-from services.common.errors import Conflict, InvalidRequest, Unavailable
+from services.common.errors import Conflict, InvalidRequest
 from services.common.moment import Extent, Span
 from services.common.nodes.retriever import Close, Point, Query
 from services.retriever.backends.base import Candidate, Candidates, Index
-from services.retriever.backends.edge_filter import INTEGERS, KEYWORDS, pair, visible
-from services.retriever.backends.state import State
+from services.retriever.backends.edge_filter import INTEGERS, of_document, pair, visible
+from services.retriever.backends.edge_shard import (
+    DENSE,
+    LEXICAL,
+    copy_points,
+    create_shard,
+    fresh_name,
+    load_shard,
+    remove_leftovers,
+)
+from services.retriever.backends.state import State, sync_directory
 
 Floats = npt.NDArray[np.float32]
 
-_DENSE, _LEXICAL = "dense", "lexical"
 _RETURNED = ["item_id", "doc_id", "tenant", "collection", *INTEGERS]
 _HNSW_EF = 96
 """Recall@10 of 1.0 at 200,000 × 384; the default's was 0.961."""
 
 
 class EdgeIndex:
-    """One generation in `directory`: `state.json`, and from the first upsert on `shard/`."""
+    """One generation in `directory`: `state.json`, and from the first upsert on the shard that it names."""
 
     def __init__(self, directory: Path, state: State, exact_below: int) -> None:
         self._directory = directory
         self._state = state
         self._exact_below = exact_below
         self._bm25 = qe.Bm25()
-        self._shard = _load(directory / "shard")
+        remove_leftovers(directory, state.shard)
+        self._shard = load_shard(directory / state.shard)
         self._points = self.count()
 
     def upsert(self, tenant: str, collection: str, points: Sequence[Point], vectors: Floats) -> None:
@@ -48,7 +57,7 @@ class EdgeIndex:
         rows = [
             qe.Point(
                 _engine_id(tenant, collection, point.point_id),
-                {_DENSE: vector, _LEXICAL: self._bm25.embed_document(point.text)},
+                {DENSE: vector, LEXICAL: self._bm25.embed_document(point.text)},
                 _payload(tenant, collection, point),
             )
             for point, vector in zip(points, vectors.tolist(), strict=True)
@@ -72,12 +81,12 @@ class EdgeIndex:
             self._check_dimensions(len(query.vector))
             exact = self._points <= self._exact_below
             params = qe.SearchParams(exact=exact, hnsw_ef=None if exact else _HNSW_EF)
-            nearest = qe.Query.Nearest(query.vector.tolist(), using=_DENSE)
+            nearest = qe.Query.Nearest(query.vector.tolist(), using=DENSE)
             dense = self._stage(nearest, allowed, params, depth)
         lexical: list[Candidate] = []
         if query.text:
             params = qe.SearchParams(idf=qe.IdfParams(corpus=allowed))
-            matching = qe.Query.Nearest(self._bm25.embed_query(query.text), using=_LEXICAL)
+            matching = qe.Query.Nearest(self._bm25.embed_query(query.text), using=LEXICAL)
             lexical = self._stage(matching, allowed, params, depth)
         return Candidates(dense, lexical)
 
@@ -90,14 +99,44 @@ class EdgeIndex:
     def watermark(self, tenant: str, collection: str) -> int:
         return self._state.watermark(tenant, collection)
 
+    def watermarks(self) -> Mapping[tuple[str, str], int]:
+        marks = self._state.watermarks
+        return {(tenant, name): mark for tenant, names in marks.items() for name, mark in names.items()}
+
+    def erase(self, tenant: str, collection: str, doc_id: str) -> int:
+        if self._shard is None:
+            return 0
+        passages = of_document(tenant, collection, doc_id)
+        held = int(self._shard.count(qe.CountRequest(filter=passages, exact=True)))
+        self._shard.update(qe.UpdateOperation.delete_points_by_filter(passages))
+        self._shard.flush()
+        return held
+
+    def rewrite(self) -> Generator[bool]:
+        if self._shard is None or self._state.dimensions is None:
+            return
+        name = fresh_name()
+        fresh = create_shard(self._directory / name, self._state.dimensions)
+        try:
+            yield from copy_points(self._shard, fresh)
+            fresh.flush()
+            self._state.point_to(name)
+            fresh, self._shard = self._shard, fresh
+        finally:
+            fresh.close()
+            remove_leftovers(self._directory, self._state.shard)
+        self._points = self.count()
+
     def count(self) -> int:
         return 0 if self._shard is None else int(self._shard.info().points_count)
 
     def close(self) -> None:
-        if self._shard is not None:
+        if self._shard is None:
+            return
+        if self._directory.exists():  # else somebody has removed it, and there is nothing to flush to
             self._shard.flush()
-            self._shard.close()
-            self._shard = None
+        self._shard.close()
+        self._shard = None
 
     def _stage(self, query: qe.Query, allowed: qe.Filter, params: qe.SearchParams, depth: int) -> list[Candidate]:
         """The best `depth` items; asks for more points while several of them are of one item."""
@@ -120,7 +159,7 @@ class EdgeIndex:
             self._state.settle(dimensions)
         self._check_dimensions(dimensions)
         if self._shard is None:
-            self._shard = _create(self._directory / "shard", dimensions)
+            self._shard = create_shard(self._directory / self._state.shard, dimensions)
         return self._shard
 
     def _check_dimensions(self, dimensions: int) -> None:
@@ -167,39 +206,6 @@ def _candidate(point: qe.ScoredPoint) -> Candidate:
     return Candidate(held["item_id"], held["doc_id"], held["tenant"], held["collection"], extent, point.score)
 
 
-def _load(path: Path) -> qe.EdgeShard | None:
-    if not path.exists():
-        return None
-    try:
-        return qe.EdgeShard.load(str(path))
-    except Exception as error:
-        raise Unavailable(f"the index at {path} does not open; does another process own it? ({error})") from error
-
-
-def _create(path: Path, dimensions: int) -> qe.EdgeShard:
-    """Create aside and rename, so that a crash leaves no half-made shard."""
-    aside = path.with_suffix(".new")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir()
-    shard = qe.EdgeShard.create(str(aside), _config(dimensions))
-    for field in KEYWORDS:
-        shard.update(qe.UpdateOperation.create_field_index(field, qe.KeywordIndexParams()))
-    for field in INTEGERS:
-        integers = qe.IntegerIndexParams(lookup=False, range=True)
-        shard.update(qe.UpdateOperation.create_field_index(field, integers))
-    shard.flush()
-    shard.close()
-    aside.rename(path)
-    return qe.EdgeShard.load(str(path))
-
-
-def _config(dimensions: int) -> qe.EdgeConfig:
-    return qe.EdgeConfig(
-        vectors={_DENSE: qe.EdgeVectorParams(dimensions, qe.Distance.Cosine)},
-        sparse_vectors={_LEXICAL: qe.EdgeSparseVectorParams(modifier=qe.Modifier.Idf)},
-    )
-
-
 class EdgeEngine:
     """Generations as directories under `directory`."""
 
@@ -221,3 +227,14 @@ class EdgeEngine:
         state = State(inside / "state.json")
         state.save()
         return EdgeIndex(inside, state, self._exact_below)
+
+    def drop(self, generation: str) -> None:
+        shutil.rmtree(self._directory / generation, ignore_errors=True)
+
+    def replace(self, generation: str, by: str) -> Index:
+        self.drop(generation)
+        (self._directory / by).rename(self._directory / generation)
+        sync_directory(self._directory)
+        opened = self.open(generation)
+        assert opened is not None
+        return opened

@@ -8,7 +8,7 @@ from typing import Any
 
 import qdrant_edge as qe
 
-from services.common.nodes.retriever import Query
+from services.common.nodes.retriever import Query, Target
 
 INTEGERS = ("valid_from", "valid_to", "recorded_from", "recorded_to")
 KEYWORDS = ("tenant", "collection", "target", "metadata")
@@ -34,6 +34,12 @@ def visible(query: Query) -> qe.Filter:
         _at_most(f"{axis}_from", when, must, must_not)
         _above(f"{axis}_to", when, must, must_not)
     return qe.Filter(must=must, must_not=must_not)
+
+
+def of_document(tenant: str, collection: str, doc_id: str) -> qe.Filter:
+    """Every point of a document's passages, whatever its extent."""
+    equal = {"tenant": tenant, "collection": collection, "target": Target.PASSAGES.value, "doc_id": doc_id}
+    return qe.Filter(must=[qe.FieldCondition(key, match=qe.MatchValue(value)) for key, value in equal.items()])
 
 
 def _at_most(key: str, when: int, must: Conditions, must_not: Conditions) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -138,6 +138,24 @@ class MemoryIndex:
     def watermark(self, tenant: str, collection: str) -> int:
         return self._watermarks.get((tenant, collection), OPEN_START)
 
+    def watermarks(self) -> Mapping[tuple[str, str], int]:
+        return dict(self._watermarks)
+
+    def erase(self, tenant: str, collection: str, doc_id: str) -> int:
+        held = self._rows[tenant, collection]
+        kept = {
+            point_id: (target, row)
+            for point_id, (target, row) in held.items()
+            if target is not Target.PASSAGES or row.doc_id != doc_id
+        }
+        self._rows[tenant, collection] = kept
+        self._forget_tables(tenant, collection)
+        return len(held) - len(kept)
+
+    def rewrite(self) -> Generator[bool]:
+        """Nothing outlives its deletion here."""
+        yield from ()
+
     def count(self) -> int:
         return sum(len(rows) for rows in self._rows.values())
 
@@ -183,3 +201,10 @@ class MemoryEngine:
 
     def create(self, generation: str) -> Index:
         return self._indexes.setdefault(generation, MemoryIndex())
+
+    def drop(self, generation: str) -> None:
+        self._indexes.pop(generation, None)
+
+    def replace(self, generation: str, by: str) -> Index:
+        self._indexes[generation] = self._indexes.pop(by)
+        return self._indexes[generation]

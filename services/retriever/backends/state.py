@@ -13,44 +13,58 @@ from services.common.moment import OPEN_START
 
 @dataclass(slots=True)
 class State:
-    """Read once; a change is written first and then remembered. watermarks: tenant → collection → record time."""
+    """Read once; a change is written first and then remembered. watermarks: tenant → collection → record time.
+
+    `shard` names the directory beside this file that holds the points; any other is a leftover.
+    """
 
     path: Path
     dimensions: int | None = None
     watermarks: dict[str, dict[str, int]] = field(default_factory=dict)
+    shard: str = "shard"
 
     @classmethod
     def read(cls, path: Path) -> Self:
         """Raises FileNotFoundError where nothing was ever saved."""
         held = json.loads(path.read_text(encoding="utf-8"))
-        return cls(path, held["dimensions"], held["watermarks"])
+        return cls(path, held["dimensions"], held["watermarks"], held.get("shard", "shard"))
 
     def watermark(self, tenant: str, collection: str) -> int:
         return self.watermarks.get(tenant, {}).get(collection, OPEN_START)
 
     def settle(self, dimensions: int) -> None:
-        self._save(dimensions, self.watermarks)
+        self._save(dimensions, self.watermarks, self.shard)
         self.dimensions = dimensions
+
+    def point_to(self, shard: str) -> None:
+        """From now on the points lie in another directory."""
+        self._save(self.dimensions, self.watermarks, shard)
+        self.shard = shard
 
     def advance(self, tenant: str, collection: str, watermark: int) -> None:
         others = self.watermarks.get(tenant, {})
         watermarks = {**self.watermarks, tenant: {**others, collection: watermark}}
-        self._save(self.dimensions, watermarks)
+        self._save(self.dimensions, watermarks, self.shard)
         self.watermarks = watermarks
 
     def save(self) -> None:
-        self._save(self.dimensions, self.watermarks)
+        self._save(self.dimensions, self.watermarks, self.shard)
 
-    def _save(self, dimensions: int | None, watermarks: dict[str, dict[str, int]]) -> None:
+    def _save(self, dimensions: int | None, watermarks: dict[str, dict[str, int]], shard: str) -> None:
         """Write, fsync, rename, fsync the directory: a crash leaves either the old state or the new."""
         written = self.path.with_suffix(".new")
         with written.open("w", encoding="utf-8") as file:
-            json.dump({"dimensions": dimensions, "watermarks": watermarks}, file)
+            json.dump({"dimensions": dimensions, "watermarks": watermarks, "shard": shard}, file)
             file.flush()
             os.fsync(file.fileno())
         written.replace(self.path)
-        directory = os.open(self.path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        sync_directory(self.path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Make what was created or renamed in the directory survive a crash."""
+    directory = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

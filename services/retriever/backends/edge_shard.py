@@ -1,0 +1,75 @@
+"""The shards of one generation: opened, created, copied, and cleared away when another has taken their place."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Generator
+from pathlib import Path
+
+import qdrant_edge as qe
+
+from services.common.errors import Unavailable
+from services.retriever.backends.edge_filter import INTEGERS, KEYWORDS
+
+DENSE, LEXICAL = "dense", "lexical"
+_STEP = 256
+"""Points copied in one step: a search waits no longer than that takes."""
+
+
+def fresh_name() -> str:
+    return f"shard-{uuid.uuid4().hex[:12]}"
+
+
+def remove_leftovers(directory: Path, current: str) -> None:
+    """Remove every shard but the current one: what a rewrite left when it was killed, or has replaced."""
+    for path in directory.glob("shard*"):
+        if path.name != current:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def copy_points(source: qe.EdgeShard, target: qe.EdgeShard) -> Generator[bool]:
+    """Copy every point with its vectors and payload, some in each step."""
+    offset = None
+    while True:
+        request = qe.ScrollRequest(offset=offset, limit=_STEP, with_payload=True, with_vector=True)
+        records, offset = source.scroll(request)
+        if records:
+            rows = [qe.Point(record.id, record.vector or {}, record.payload) for record in records]
+            target.update(qe.UpdateOperation.upsert_points(rows))
+        if offset is None:
+            return
+        yield True
+
+
+def load_shard(path: Path) -> qe.EdgeShard | None:
+    if not path.exists():
+        return None
+    try:
+        return qe.EdgeShard.load(str(path))
+    except Exception as error:
+        raise Unavailable(f"the index at {path} does not open; does another process own it? ({error})") from error
+
+
+def create_shard(path: Path, dimensions: int) -> qe.EdgeShard:
+    """Create aside and rename, so that a crash leaves no half-made shard."""
+    aside = path.with_suffix(".new")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir()
+    shard = qe.EdgeShard.create(str(aside), _config(dimensions))
+    for field in KEYWORDS:
+        shard.update(qe.UpdateOperation.create_field_index(field, qe.KeywordIndexParams()))
+    for field in INTEGERS:
+        integers = qe.IntegerIndexParams(lookup=False, range=True)
+        shard.update(qe.UpdateOperation.create_field_index(field, integers))
+    shard.flush()
+    shard.close()
+    aside.rename(path)
+    return qe.EdgeShard.load(str(path))
+
+
+def _config(dimensions: int) -> qe.EdgeConfig:
+    return qe.EdgeConfig(
+        vectors={DENSE: qe.EdgeVectorParams(dimensions, qe.Distance.Cosine)},
+        sparse_vectors={LEXICAL: qe.EdgeSparseVectorParams(modifier=qe.Modifier.Idf)},
+    )
