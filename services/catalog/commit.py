@@ -11,7 +11,7 @@ from sqlalchemy import Connection, insert, select
 from services.catalog.extents import current_pieces, write_passages, write_splice, write_statements
 from services.catalog.inserts import insert_new
 from services.catalog.ledger import Ledger
-from services.catalog.records import DocumentIn, FactIn, digest
+from services.catalog.records import DocumentIn, FactIn, check_text, digest
 from services.catalog.tables import (
     events,
     fact_extents,
@@ -25,9 +25,9 @@ from services.catalog.tables import (
     versions,
 )
 from services.common.errors import InvalidDocument
-from services.common.moment import OPEN_START, Span, format_instant
+from services.common.moment import OPEN_END, OPEN_START, Span, format_instant
 from services.common.nodes.features import DOCUMENTS, FACTS
-from services.common.timeline import Piece, apply_splice, assertion_span, splice
+from services.common.timeline import Piece, Splice, apply_splice, assertion_span, splice
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,11 @@ class Recorder:
         """How many points of passages were added or closed."""
 
     def document(self, row: DocumentIn) -> bool:
-        """Record a version; False if the newest record says so already. Raises InvalidDocument for an empty span."""
+        """Record a version; False if the newest record says so already.
+
+        Raises InvalidDocument for an empty span, and for text that cannot be stored.
+        """
+        check_text(row.doc_id, row.title, row.uri, row.text, *row.metadata, *row.metadata.values())
         where = {**self._here, "doc_id": row.doc_id}
         current = current_pieces(self._tx, version_extents, "version_id", where)
         version = row.version_id(self._tenant, self._collection)
@@ -65,20 +69,36 @@ class Recorder:
             return False
         self._ledger.give(recorded)
         self._describe(row, version)
-        write_splice(self._tx, version_extents, "version_id", where, change, recorded)
-        after = apply_splice(current, change)
-        self.passages += write_passages(self._tx, where, after, recorded)
-        entity = {**self._here, "view": DOCUMENTS, "entity": row.doc_id}
-        write_statements(self._tx, entity, after, change, recorded)
+        self._lay_versions(where, current, change, recorded)
         self._event("version", recorded, {"doc_id": row.doc_id, "version_id": version})
         return True
 
+    def end(
+        self, doc_id: str, valid_from: int | None = None, valid_to: int | None = None, recorded_at: int | None = None
+    ) -> bool:
+        """Withdraw what a document says over a span; False if it says nothing there. Raises InvalidDocument.
+
+        Without `valid_from` its validity ends at the record time, without `valid_to` it does so for good: versions
+        said to begin later are withdrawn too.
+        """
+        where = {**self._here, "doc_id": doc_id}
+        current = current_pieces(self._tx, version_extents, "version_id", where)
+        recorded = self._ledger.next(recorded_at)
+        span = _ended(recorded, valid_from, valid_to)
+        change = splice(current, span, None)
+        if not change.close:
+            return False
+        self._ledger.give(recorded)
+        self._lay_versions(where, current, change, recorded)
+        self._event("end", recorded, {"doc_id": doc_id, **_told(span)})
+        return True
+
     def fact(self, row: FactIn) -> bool:
-        """Record a fact; False if the newest record says so already. Raises InvalidDocument for an empty span."""
+        """Record a fact; False if the newest record says so already. Raises InvalidDocument like `document`."""
+        check_text(row.question, row.answer, row.question_id, row.source, *row.also_accepted)
         question = row.question_key(self._tenant, self._collection)
         recorded = self._ledger.next(row.recorded_at)
-        where = {"question_key": question}
-        current = current_pieces(self._tx, fact_extents, "fact_id", where)
+        current = current_pieces(self._tx, fact_extents, "fact_id", {"question_key": question})
         fact = row.fact_id(self._tenant, self._collection)
         start = OPEN_START if row.valid_from is None else row.valid_from
         change = splice(current, _span(current, start, row.valid_to), fact)
@@ -95,10 +115,23 @@ class Recorder:
                 source=row.source,
             )
         )
-        write_splice(self._tx, fact_extents, "fact_id", where, change, recorded)
-        entity = {**self._here, "view": FACTS, "entity": question}
-        write_statements(self._tx, entity, apply_splice(current, change), change, recorded)
+        self._lay_facts(question, current, change, recorded)
         self._event("fact", recorded, {"question_key": question, "fact_id": fact})
+        return True
+
+    def end_fact(
+        self, question: str, valid_from: int | None = None, valid_to: int | None = None, recorded_at: int | None = None
+    ) -> bool:
+        """Withdraw the answers to the canonical question of this key over a span, as `end` does for a document."""
+        current = current_pieces(self._tx, fact_extents, "fact_id", {"question_key": question})
+        recorded = self._ledger.next(recorded_at)
+        span = _ended(recorded, valid_from, valid_to)
+        change = splice(current, span, None)
+        if not change.close:
+            return False
+        self._ledger.give(recorded)
+        self._lay_facts(question, current, change, recorded)
+        self._event("fact_end", recorded, {"question_key": question, **_told(span)})
         return True
 
     def close(self, *files: VectorFile) -> int:
@@ -106,6 +139,20 @@ class Recorder:
         for file in files:
             self._vector_file(file)
         return self._ledger.close()
+
+    def _lay_versions(
+        self, where: dict[str, str], current: Sequence[Piece[str]], change: Splice[str], recorded: int
+    ) -> None:
+        write_splice(self._tx, version_extents, "version_id", where, change, recorded)
+        after = apply_splice(current, change)
+        self.passages += write_passages(self._tx, where, after, recorded)
+        entity = {**self._here, "view": DOCUMENTS, "entity": where["doc_id"]}
+        write_statements(self._tx, entity, after, change, recorded)
+
+    def _lay_facts(self, question: str, current: Sequence[Piece[str]], change: Splice[str], recorded: int) -> None:
+        write_splice(self._tx, fact_extents, "fact_id", {"question_key": question}, change, recorded)
+        entity = {**self._here, "view": FACTS, "entity": question}
+        write_statements(self._tx, entity, apply_splice(current, change), change, recorded)
 
     def _vector_file(self, file: VectorFile) -> None:
         if not file.item_ids:
@@ -182,6 +229,18 @@ def _span(current: Sequence[Piece[str]], start: int, end: int | None) -> Span:
             f"valid_to {format_instant(end)} does not follow the start, {format_instant(start)}; give a valid_from"
         )
     return assertion_span(current, start, end)
+
+
+def _ended(recorded: int, start: int | None, end: int | None) -> Span:
+    """The span a withdrawal covers. Its ends are as given: what lies beyond is no bound to it."""
+    span = Span(recorded if start is None else start, OPEN_END if end is None else end)
+    if span.end <= span.start:
+        raise InvalidDocument(f"valid_to {format_instant(span.end)} does not follow {format_instant(span.start)}")
+    return span
+
+
+def _told(span: Span) -> dict[str, str]:
+    return {"valid_from": format_instant(span.start), "valid_to": format_instant(span.end)}
 
 
 def _says_undated(current: Sequence[Piece[str]], version: str, recorded: int, end: int | None) -> bool:

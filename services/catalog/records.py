@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from services.common.errors import InvalidDocument
 from services.common.moment import Extent
 
 _NAMESPACE = uuid.UUID("6d0f4f0e-4a4b-5f6e-9c3e-a1a0a0ac0001")
@@ -21,6 +22,12 @@ def key(*parts: str) -> str:
 def digest(*parts: str) -> str:
     """SHA-256 over the parts, hexadecimal."""
     return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()
+
+
+def check_text(*texts: str) -> None:
+    """Raises InvalidDocument for what not every database can hold."""
+    if any("\x00" in text for text in texts):
+        raise InvalidDocument("it holds NUL characters; take them out")
 
 
 @dataclass(frozen=True, slots=True)

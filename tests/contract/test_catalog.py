@@ -1,20 +1,31 @@
 """The catalog on both databases: record times, extents, passages that keep their points, changes, moments and jobs."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from threading import Barrier
 
 import numpy as np
 import pytest
+from sqlalchemy import select
 
 from services.catalog import jobs
 from services.catalog.changes import feature_changes, index_changes
 from services.catalog.commit import Recorder, VectorFile
 from services.catalog.engine import Database
-from services.catalog.reading import document_versions, fact_at, list_collections, passages_at
+from services.catalog.reading import (
+    document_versions,
+    fact_at,
+    list_collections,
+    list_documents,
+    passages_at,
+    question_named,
+)
 from services.catalog.records import DocumentIn, FactIn, Generation, PassageIn
 from services.catalog.state import ensure_generation, index_reader, resolve_moment, set_watermark, view_reader
+from services.catalog.tables import events
 from services.catalog.vectors import VectorFiles
 from services.common.errors import CollectionNotFound, Conflict, InvalidDocument, InvalidRequest
-from services.common.moment import OPEN_END, OPEN_START, Moment, now, parse_instant
+from services.common.moment import OPEN_END, OPEN_START, Extent, Moment, Span, now, parse_instant
 from services.common.nodes.features import DOCUMENTS, FACTS
 from services.common.nodes.scope import Stretch
 
@@ -232,3 +243,163 @@ def test_a_job_is_held_by_one_worker_at_a_time_and_a_cancelled_one_stops(databas
             jobs.renew(tx, job.job_id)
         jobs.finish(tx, job.job_id, jobs.DONE)
         assert jobs.get(tx, "t", job.job_id).state == jobs.CANCELLED
+
+
+def ended(database, doc_id="d", **span):
+    with database.write() as tx:
+        recorder = Recorder(tx, "t", "c")
+        return recorder.end(doc_id, **span), recorder.close()
+
+
+def test_an_ended_document_is_not_valid_any_more_but_was_and_was_known_to_be(database):
+    row = document(parts=("one",), valid_from=Y2000)
+    ids = [passage(row, 0)]
+    before, _ = record(database, row)
+    new, after = ended(database, valid_from=Y2010)
+    assert new and after > before
+    assert list(visible(database, ids, Y2010 - 1, after)) == ids
+    assert visible(database, ids, Y2010, after) == {}
+    assert list(visible(database, ids, Y2010, before)) == ids
+
+
+def test_an_end_without_a_date_is_the_record_time(database):
+    row = document(parts=("one",), valid_from=Y2000)
+    record(database, row)
+    _, after = ended(database)
+    assert list(visible(database, [passage(row, 0)], after - 1, after)) == [passage(row, 0)]
+    assert visible(database, [passage(row, 0)], after, after) == {}
+
+
+def test_a_withdrawn_span_leaves_nothing_and_the_rest_as_it_was(database):
+    row = document(parts=("one",), valid_from=Y2000)
+    record(database, row)
+    _, after = ended(database, valid_from=Y2010, valid_to=Y2010 + 5)
+    shown = [bool(visible(database, [passage(row, 0)], Y2010 + step, after)) for step in (-1, 0, 4, 5)]
+    assert shown == [True, False, False, True]
+
+
+def test_an_end_is_told_to_the_index_as_closes_and_to_the_features_as_nothing(database, tmp_path):
+    row = document(parts=("one", "two"), valid_from=Y2000)
+    before = with_vectors(database, tmp_path, row)
+    _, after = ended(database, valid_from=OPEN_START)
+    changed = points(database, tmp_path, before, after)
+    assert sum(len(batch.closes) for batch in changed) == 2 and not any(batch.upserts for batch in changed)
+    with database.read() as tx:
+        rows = [row for batch in feature_changes(tx, DOCUMENTS, Stretch("t", "c", before, after)) for row in batch]
+    assert [(row.event, row.found) for row in rows] == [(Y2000, False)]
+
+
+def test_ending_what_is_not_there_records_nothing(database):
+    record(database, document(parts=("one",), valid_from=Y2000))
+    _, after = ended(database, valid_from=Y2010)
+    assert ended(database, valid_from=Y2010) == (False, after)
+    assert ended(database, "another", valid_from=OPEN_START) == (False, after)
+    with pytest.raises(InvalidDocument, match="does not follow"):
+        ended(database, valid_from=Y2010, valid_to=Y2000)
+
+
+def test_an_ended_document_can_be_said_again(database):
+    row = document(parts=("one",))
+    record(database, row)
+    ended(database)
+    again, new = record(database, row)
+    assert new == [True] and list(visible(database, [passage(row, 0)], again, again)) == [passage(row, 0)]
+
+
+def test_the_end_of_a_fact_is_a_gap(database):
+    row = FactIn("Q?", "a", valid_from=Y2000)
+    question = row.question_key("t", "c")
+    before, _ = record(database, row)
+    with database.write() as tx:
+        recorder = Recorder(tx, "t", "c")
+        assert recorder.end_fact(question, Y2010) and not recorder.end_fact(question, Y2010)
+        after = recorder.close()
+    with database.read() as tx:
+        rows = [row for batch in feature_changes(tx, FACTS, Stretch("t", "c", before, after)) for row in batch]
+        assert fact_at(tx, question, row.fact_id("t", "c"), Moment(Y2010, after)) is None
+        assert fact_at(tx, question, row.fact_id("t", "c"), Moment(Y2010 - 1, after)).answer == "a"
+    assert (Y2010, False) in [(row.event, row.found) for row in rows]
+
+
+def test_what_not_every_database_can_hold_is_refused_and_harms_nothing_else(database):
+    with database.write() as tx:
+        recorder = Recorder(tx, "t", "c")
+        for row in (document(parts=("a\x00b",)), FactIn("Q?", "a\x00b"), document(metadata={"k": "\x00"})):
+            with pytest.raises(InvalidDocument, match="NUL"):
+                recorder.document(row) if isinstance(row, DocumentIn) else recorder.fact(row)
+        assert recorder.document(document())
+        recorder.close()
+
+
+def test_names_are_ordered_by_their_bytes(database):
+    names = ["b", "B", "a", "ä", "a-b", "ab", "_"]
+    record(database, *(document(name) for name in names))
+    with database.read() as tx:
+        found = [row.doc_id for row in list_documents(tx, "t", "c", "", 100)]
+        assert found == sorted(names)
+        assert [row.doc_id for row in list_documents(tx, "t", "c", "a", 2)] == ["a-b", "ab"]
+
+
+def test_a_question_of_any_length_is_found_by_its_text(database):
+    text = "".join(chr(0x4E00 + number * 7 % 20_000) for number in range(4_000))
+    known, _ = record(database, FactIn(text, "a"), FactIn("Q?", "b"))
+    with database.read() as tx:
+        assert question_named(tx, "t", "c", text, known) == FactIn(text, "").question_key("t", "c")
+        assert question_named(tx, "t", "c", text[:-1], known) is None
+
+
+def test_a_snapshot_does_not_see_what_is_committed_beside_it(database):
+    record(database, document("d1"))
+    with database.read() as tx:
+        before = list_documents(tx, "t", "c", "", 10)
+        record(database, document("d2"))
+        assert list_documents(tx, "t", "c", "", 10) == before
+
+
+@pytest.mark.parametrize("collections", [1, 8])
+def test_commits_side_by_side_get_record_times_of_their_own(database, collections):
+    """Eight threads, each a few transactions, into one collection that none has made yet, or each into its own."""
+    barrier = Barrier(8)
+
+    def commit(thread):
+        barrier.wait(10)
+        name = f"c{thread % collections}"
+        for number in range(5):
+            rows = [document(f"d{thread}", (str(number), str(part)), valid_from=Y2000 + part) for part in range(3)]
+            record(database, *rows, FactIn(f"Q{thread}?", str(number)), collection=name)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(commit, range(8)))
+    with database.read() as tx:
+        query = select(events.c.collection, events.c.recorded_at).order_by(events.c.recorded_at)
+        given = tx.execute(query).all()
+        newest = {info.name: info.recorded_at for info in list_collections(tx, "t")}
+    assert len(given) == len(set(given)) == 8 * 5 * 4
+    assert newest == dict(given) and len(newest) == collections
+
+
+def test_threads_that_write_the_same_document_leave_one_version_visible(database):
+    def commit(thread):
+        for number in range(5):
+            record(database, document("d", (f"{thread}-{number}",), valid_from=Y2000 + thread % 2))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(commit, range(8)))
+    with database.read() as tx:
+        rows = document_versions(tx, "t", "c", "d")
+    for moment in {Moment(as_of, row.recorded_from) for row in rows for as_of in (Y2000, Y2000 + 1)}:
+        here = [row for row in rows if moment in Extent(Span(row[-4], row[-3]), Span(row[-2], row[-1]))]
+        assert len(here) <= 1 and (here or moment.as_of == Y2000)
+
+
+def test_watermarks_and_the_first_generation_may_be_written_side_by_side(catalog_url):
+    opened = Database(catalog_url)
+
+    def write(number):
+        with opened.write() as tx:
+            ensure_generation(tx, GENERATION)
+            set_watermark(tx, "reader", "t", "c", number)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(16)))
+    opened.close()
