@@ -5,9 +5,9 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.postgres import catalog_url, postgres
+from tests.postgres import catalog_in_postgres, catalog_url, empty_url, postgres
 
-__all__ = ["catalog_url", "postgres"]
+__all__ = ["catalog_in_postgres", "catalog_url", "empty_url", "postgres"]
 
 ROWS = int(os.environ.get("ALMANAC_PROPERTY_ROWS", "1000"))
 
