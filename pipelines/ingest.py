@@ -9,13 +9,14 @@ import asyncio
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pipelines.advance import Readers
 from pipelines.chunk import CountTokens, chunk
 from pipelines.encode import encode, missing, wanted
 from pipelines.load import count, load
+from pipelines.parsers.pool import ParserPool
 from pipelines.records import Loaded, Row, Source
 from services.catalog import jobs
 from services.catalog.commit import Recorder, VectorFile
@@ -39,6 +40,7 @@ class Pipeline:
     readers: Readers
     count_tokens: CountTokens
     max_tokens: int
+    parsers: ParserPool = field(default_factory=ParserPool)
 
     async def run(self, job: jobs.Job, generation: Generation) -> None:
         """Work a job to its end. Raises what stops it; Conflict means that it was cancelled or taken over."""
@@ -79,7 +81,7 @@ class _Run:
         """What is left to do, chunked, in batches that a vector file and a transaction can hold."""
         batch: list[Loaded] = []
         passages = 0
-        for number, loaded in enumerate(load(self._sources, self._history)):
+        for number, loaded in enumerate(load(self._sources, self._history, self._pipeline.parsers)):
             if isinstance(loaded.row, DocumentIn):
                 self._documents.add(loaded.row.doc_id)
             if number < self._job.cursor:
@@ -94,7 +96,7 @@ class _Run:
             yield batch
 
     def _count(self) -> None:
-        total = count(self._sources)
+        total = count(self._sources, self._pipeline.parsers)
         with self._pipeline.catalog.write() as tx:
             jobs.set_total(tx, self._job.job_id, total)
 

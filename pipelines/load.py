@@ -1,93 +1,119 @@
-"""Load: uploaded files as a stream of rows, one broken row never in the way of the rest."""
+"""Load: uploaded files as a stream of rows, one broken file or row never in the way of the rest."""
 
 from __future__ import annotations
 
-import gzip
 import heapq
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-from pipelines.parse import decode, decode_json, parse_file, parse_row
+from pipelines.parse import document_name, parse_cells, parse_file, parse_row
+from pipelines.parsers import csv, jsonl, markdown
+from pipelines.parsers.base import KINDS, Parsed, Unreadable, kind_of
+from pipelines.parsers.pool import ParserPool
 from pipelines.records import Loaded, Source
 from services.catalog.records import DocumentIn
 from services.common.errors import AlmanacError
 from services.common.moment import OPEN_END
 
-SUFFIXES = (".md", ".markdown", ".txt", ".jsonl", ".jsonl.gz")
-MAX_LINE_BYTES = 16 * 1024 * 1024
+SUFFIXES = tuple(KINDS)
+TABLES = ("jsonl", "csv", "parquet")
+"""What holds a document or a fact a row; any other file is one document."""
+_NO_ROWS = "the file is empty: it holds no rows"
+_BREAKS_OFF = (Unreadable, OSError, EOFError, zlib.error)
 
 
-def load(sources: Sequence[Source], history: bool) -> Iterator[Loaded]:
+def load(sources: Sequence[Source], history: bool, parsers: ParserPool) -> Iterator[Loaded]:
     """Every row of every file, in a fixed order; a history's files are merged by record time.
 
     The order is what a resumed job counts on.
     """
-    streams = [_load_file(source) for source in sources]
+    streams = [_load_file(source, parsers) for source in sources]
     merged = heapq.merge(*streams, key=_recorded_at) if history else (row for rows in streams for row in rows)
     return _without_duplicates(merged)
 
 
-def count(sources: Sequence[Source]) -> int:
-    """How many rows the files hold, without parsing them."""
-    return sum(_count_lines(source) if _is_lines(source.name) else 1 for source in sources)
+def count(sources: Sequence[Source], parsers: ParserPool) -> int:
+    """How many rows the files hold, without parsing what is in them; one that cannot be read counts as one."""
+    return sum(_count(source, parsers) for source in sources)
 
 
-def _load_file(source: Source) -> Iterator[Loaded]:
-    if _is_lines(source.name):
-        yield from _load_lines(source)
-        return
+def _load_file(source: Source, parsers: ParserPool) -> Iterator[Loaded]:
     try:
-        row = parse_file(decode(Path(source.path).read_bytes()), source.name, source.valid_from)
-    except (AlmanacError, OSError) as error:
-        yield Loaded(source.name, None, id=source.name, reason=_reason(error))
+        kind = kind_of(source.name)
+        if kind in TABLES:
+            yield from _load_rows(source, kind, parsers)
+            return
+        row = parse_file(_parsed(source, kind, parsers), source.name, source.valid_from)
+    except (AlmanacError, Unreadable, OSError) as error:
+        yield Loaded(source.name, None, id=document_name(source.name), reason=_reason(error))
         return
     yield Loaded(source.name, None, row, row.doc_id)
 
 
-def _load_lines(source: Source) -> Iterator[Loaded]:
+def _parsed(source: Source, kind: str, parsers: ParserPool) -> Parsed:
+    if kind == "text":
+        return markdown.parse_text(Path(source.path), parsers.limits)
+    if kind == "markdown":
+        return markdown.parse_markdown(Path(source.path), parsers.limits)
+    return parsers.document(source.path, kind)
+
+
+def _load_rows(source: Source, kind: str, parsers: ParserPool) -> Iterator[Loaded]:
     number = 0
     try:
-        for number, line in enumerate(_lines(source), start=1):
-            if line.strip():
-                yield _load_line(source, number, line)
-    except (OSError, EOFError, zlib.error) as error:
-        yield Loaded(source.name, number + 1, reason=f"the file breaks off: {error}")
+        for number, fields in _rows(source, kind, parsers):
+            yield _load_row(source, number, fields, kind)
+    except _BREAKS_OFF as error:
+        yield Loaded(source.name, number + 1, reason=f"the file breaks off: {_reason(error)}")
+        return
+    if not number:
+        yield Loaded(source.name, None, reason=_NO_ROWS)
 
 
-def _load_line(source: Source, number: int, line: bytes) -> Loaded:
+def _rows(source: Source, kind: str, parsers: ParserPool) -> jsonl.Rows:
+    path = Path(source.path)
+    if kind == "jsonl":
+        return jsonl.rows(path, _zipped(source), parsers.limits)
+    if kind == "csv":
+        return csv.rows(path, parsers.limits)
+    return enumerate(parsers.rows(source.path), start=1)
+
+
+def _load_row(source: Source, number: int, fields: Any, kind: str) -> Loaded:
     found = ""
     try:
-        if len(line) > MAX_LINE_BYTES:
-            return Loaded(source.name, number, reason=f"longer than {MAX_LINE_BYTES} bytes")
-        fields = decode_json(line)
+        if isinstance(fields, Unreadable):
+            raise fields
         if isinstance(fields, dict):
             found = str(fields.get("id") or fields.get("question_id") or "")[:128]
             if source.valid_from is not None:
                 fields.setdefault("valid_from", source.valid_from)
-        return Loaded(source.name, number, parse_row(fields), found)
-    except AlmanacError as error:
-        return Loaded(source.name, number, id=found, reason=error.detail)
+        return Loaded(source.name, number, parse_row(fields) if kind == "jsonl" else parse_cells(fields), found)
+    except (AlmanacError, Unreadable) as error:
+        return Loaded(source.name, number, id=found, reason=_reason(error))
 
 
-def _lines(source: Source) -> Iterator[bytes]:
-    opener = gzip.open if source.name.endswith(".gz") else open
-    with opener(source.path, "rb") as stream:
-        while line := stream.readline(MAX_LINE_BYTES + 1):
-            yield line
-            while len(line) > MAX_LINE_BYTES and not line.endswith(b"\n"):
-                line = stream.readline(MAX_LINE_BYTES + 1)
-
-
-def _count_lines(source: Source) -> int:
+def _count(source: Source, parsers: ParserPool) -> int:
+    path = Path(source.path)
     try:
-        return sum(1 for line in _lines(source) if line.strip())
-    except (OSError, EOFError, zlib.error):
-        return 1
+        match kind_of(source.name):
+            case "jsonl":
+                found = jsonl.count(path, _zipped(source), parsers.limits)
+            case "csv":
+                found = csv.count(path, parsers.limits)
+            case "parquet":
+                found = parsers.count(source.path)
+            case _:
+                found = 1
+    except _BREAKS_OFF:
+        found = 1
+    return max(1, found)
 
 
-def _is_lines(name: str) -> bool:
-    return name.endswith((".jsonl", ".jsonl.gz"))
+def _zipped(source: Source) -> bool:
+    return source.name.lower().endswith(".gz")
 
 
 def _recorded_at(loaded: Loaded) -> int:
@@ -99,13 +125,15 @@ def _recorded_at(loaded: Loaded) -> int:
 
 def _without_duplicates(rows: Iterable[Loaded]) -> Iterator[Loaded]:
     """A second version of one document with the same validity and record time is a mistake, and is named as one."""
-    seen: dict[tuple[str, int | None, int | None], Loaded] = {}
+    seen: dict[tuple[str, int | None, int | None], str] = {}
     for loaded in rows:
         if isinstance(loaded.row, DocumentIn):
-            first = seen.setdefault(_identity(loaded.row), loaded)
-            if first is not loaded:
-                yield Loaded(loaded.source, loaded.line, id=loaded.id, reason=_duplicate(first))
+            first = seen.get(_identity(loaded.row))
+            if first is not None:
+                reason = f"duplicate id {loaded.id!r} with the same valid_from as {first}, which stands"
+                yield Loaded(loaded.source, loaded.line, id=loaded.id, reason=reason)
                 continue
+            seen[_identity(loaded.row)] = f"line {loaded.line} of {loaded.source}" if loaded.line else loaded.source
         yield loaded
 
 
@@ -113,10 +141,9 @@ def _identity(row: DocumentIn) -> tuple[str, int | None, int | None]:
     return row.doc_id, row.valid_from, row.recorded_at
 
 
-def _duplicate(first: Loaded) -> str:
-    where = f"line {first.line} of {first.source}" if first.line else first.source
-    return f"duplicate id {first.id!r} with the same valid_from as {where}, which stands"
-
-
 def _reason(error: Exception) -> str:
-    return error.detail if isinstance(error, AlmanacError) else f"cannot be read: {error}"
+    if isinstance(error, AlmanacError):
+        return error.detail
+    if isinstance(error, OSError):
+        return f"cannot be read: {error.strerror or error}"
+    return str(error)

@@ -1,24 +1,21 @@
-"""Rows and files as documents and facts. Whatever is wrong with one is said in words that name the field."""
+"""Rows and parsed files as documents and facts. Whatever is wrong with one is said in words that name the field."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
-from datetime import date, datetime
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
 
-import yaml
-
+from pipelines.parsers.base import KINDS, Parsed
+from pipelines.parsers.encoding import storable
 from pipelines.records import Row
 from services.catalog.records import DocumentIn, FactIn
 from services.common.errors import InvalidDocument
 from services.common.moment import parse_instant, parse_span
 
 MAX_ID = 512
-_FRONT_MATTER = re.compile(r"\A---\r?\n(.*?)\r?\n---[ \t]*(?:\r?\n|\Z)", re.DOTALL)
-_FIRST_HEADING = re.compile(r"^#{1,6}[ \t]+(.+?)[ \t#]*$", re.MULTILINE)
 _DOCUMENT_FIELDS = {"id", "title", "text", "uri", "valid_from", "valid_to", "metadata", "recorded_at"}
 _FACT_FIELDS = {
     "question_id", "question", "answer", "also_accepted", "valid_from", "valid_to", "source", "recorded_at",
@@ -32,53 +29,32 @@ def parse_row(fields: Any) -> Row:
     return _fact(fields) if "question" in fields else _document(fields)
 
 
-def parse_file(text: str, name: str, valid_from: str | None = None) -> DocumentIn:
-    """A Markdown or plain text file; front matter names what the file's name does not."""
-    fields: dict[str, Any] = {}
-    markdown = name.endswith((".md", ".markdown"))
-    if markdown and (found := _FRONT_MATTER.match(text)):
-        fields = _front_matter(found[1])
-        text = text[found.end() :]
-    heading = _FIRST_HEADING.search(text) if markdown else None
-    path = PurePosixPath(name)
-    title = heading[1] if heading else path.stem
-    return _document(
-        {"id": str(path.with_suffix("")), "title": title, "valid_from": valid_from, **fields, "text": text}
-    )
+def parse_cells(fields: Mapping[str, Any]) -> Row:
+    """A table's row: what a JSON object nests stands in a cell as JSON."""
+    nested = {name: _nested(name, value) for name, value in fields.items() if name in ("metadata", "also_accepted")}
+    return parse_row({**fields, **nested})
 
 
-def decode(raw: bytes) -> str:
-    """UTF-8, with or without a byte order mark; anything else is refused rather than guessed."""
+def parse_file(parsed: Parsed, name: str, valid_from: str | None = None) -> DocumentIn:
+    """A file that is one document; what it does not say of itself its name does."""
+    path = document_name(name)
+    described = {"id": path, "title": PurePosixPath(path).name, "valid_from": valid_from, **parsed.fields}
+    return replace(_document({**described, "text": parsed.text}), pages=parsed.pages)
+
+
+def document_name(name: str) -> str:
+    """The id of a file that names none: its path without the suffix."""
+    suffix = next((known for known in sorted(KINDS, key=len, reverse=True) if name.lower().endswith(known)), "")
+    return name[: len(name) - len(suffix)] or name
+
+
+def _nested(name: str, value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
     try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InvalidDocument(f"not UTF-8 at byte {error.start}; convert the file to UTF-8") from None
-    if "\x00" in text:
-        raise InvalidDocument("holds NUL characters; this is not a text file")
-    return text
-
-
-def decode_json(line: bytes) -> Any:
-    try:
-        return json.loads(decode(line))
-    except json.JSONDecodeError as error:
-        raise InvalidDocument(f"not valid JSON at column {error.colno}: {error.msg}") from None
-    except RecursionError:
-        raise InvalidDocument("nested too deeply") from None
-
-
-def _front_matter(block: str) -> dict[str, Any]:
-    try:
-        fields = yaml.safe_load(block) or {}
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise InvalidDocument(f"front matter is not valid YAML: {str(error).splitlines()[0]}") from None
-    if not isinstance(fields, dict):
-        raise InvalidDocument("front matter must be a mapping of fields")
-    return {name: _plain(value) for name, value in fields.items()}
-
-
-def _plain(value: Any) -> Any:
-    return value.isoformat() if isinstance(value, date | datetime) else value
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        raise InvalidDocument(f"{name}: JSON is needed in this cell") from None
 
 
 def _document(fields: Mapping[str, Any]) -> DocumentIn:
@@ -101,7 +77,7 @@ def _fact(fields: Mapping[str, Any]) -> FactIn:
     _only(fields, _FACT_FIELDS)
     start, end = parse_span(_text(fields, "valid_from") or None, _text(fields, "valid_to") or None)
     accepted = fields.get("also_accepted") or []
-    if not isinstance(accepted, list) or not all(isinstance(answer, str) for answer in accepted):
+    if not isinstance(accepted, list) or not all(_is_text(answer) for answer in accepted):
         raise InvalidDocument("also_accepted: a list of strings is needed")
     return FactIn(
         question=_text(fields, "question", required=True),
@@ -118,7 +94,7 @@ def _fact(fields: Mapping[str, Any]) -> FactIn:
 def _only(fields: Mapping[str, Any], known: set[str]) -> None:
     unknown = sorted(str(name) for name in set(fields) - known)
     if unknown:
-        raise InvalidDocument(f"unknown field {unknown[0]!r}; known are {', '.join(sorted(known))}")
+        raise InvalidDocument(f"unknown field {unknown[0][:64]!r}; known are {', '.join(sorted(known))}")
 
 
 def _text(fields: Mapping[str, Any], name: str, required: bool = False, longest: int | None = 4_096) -> str:
@@ -131,6 +107,8 @@ def _text(fields: Mapping[str, Any], name: str, required: bool = False, longest:
         raise InvalidDocument(f"{name}: a {'non-empty ' if required else ''}string is needed")
     if longest is not None and len(value) > longest:
         raise InvalidDocument(f"{name}: {len(value)} characters, at most {longest} are allowed")
+    if not storable(value):
+        raise InvalidDocument(f"{name}: holds NUL characters or half of a surrogate pair")
     return value
 
 
@@ -139,7 +117,14 @@ def _metadata(value: Any) -> dict[str, str]:
         return {}
     if not isinstance(value, dict) or not all(isinstance(item, str | int | float | bool) for item in value.values()):
         raise InvalidDocument("metadata: a flat object of strings, numbers and booleans is needed")
-    return {str(name): str(item) for name, item in value.items()}
+    found = {str(name): str(item) for name, item in value.items()}
+    if not all(storable(name) and storable(item) for name, item in found.items()):
+        raise InvalidDocument("metadata: holds NUL characters or half of a surrogate pair")
+    return found
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and storable(value)
 
 
 def _recorded_at(fields: Mapping[str, Any]) -> int | None:

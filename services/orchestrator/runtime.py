@@ -11,6 +11,8 @@ from redis.asyncio import Redis
 
 from pipelines.advance import Readers
 from pipelines.ingest import Pipeline
+from pipelines.parsers.base import MIB, Limits
+from pipelines.parsers.pool import ParserPool
 from pipelines.text import token_counter
 from services.catalog.engine import Database
 from services.catalog.records import Generation
@@ -56,6 +58,7 @@ class Runtime:
         self.wait(self.redis.aclose())
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(timeout=5)
+        self.pipeline.parsers.close()
         self.catalog.close()
 
     async def _connect(self) -> Nodes:
@@ -73,4 +76,14 @@ class Runtime:
             readers=self.readers,
             count_tokens=token_counter(ModelCache(settings.models_dir).path(model)),
             max_tokens=min(settings.passage_tokens, model.max_tokens),
+            parsers=ParserPool(_limits(settings), settings.parser_processes),
         )
+
+
+def _limits(settings: WorkerSettings) -> Limits:
+    return Limits(
+        seconds=settings.parser_seconds,
+        memory_bytes=settings.parser_memory_mib * MIB,
+        text_bytes=settings.parser_text_mib * MIB,
+        unpacked_bytes=settings.parser_unpacked_mib * MIB,
+    )

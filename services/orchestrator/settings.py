@@ -14,3 +14,8 @@ class WorkerSettings(Settings):
     passage_tokens: int = Field(256, ge=32, description="Largest passage, in the encoder's tokens.")
     sweep_seconds: float = Field(2.0, gt=0, description="How often the worker looks for abandoned work.")
     ingest_retries: int = Field(8, ge=0, description="Tries of an ingestion whose nodes do not answer, with backoff.")
+    parser_processes: int = Field(2, ge=1, description="Processes that parse HTML, PDF, DOCX and Parquet files.")
+    parser_seconds: float = Field(60.0, gt=0, description="Longest time one file may take to parse.")
+    parser_memory_mib: int = Field(1024, ge=512, description="Most memory (address space) of a parser process, in MiB.")
+    parser_text_mib: int = Field(16, ge=1, description="Most text of one document or row, in MiB.")
+    parser_unpacked_mib: int = Field(256, ge=1, description="Most that a DOCX file may unpack to, in MiB.")
