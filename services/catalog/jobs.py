@@ -56,6 +56,7 @@ class Job:
     error: str = ""
     priority: int = SMALL
     attempts: int = 0
+    lease_until: int = 0
     pace: Sequence[Mark] = ()
     note: str = ""
     started_at: int | None = None

@@ -18,6 +18,7 @@ class GatewaySettings(Settings):
     max_answer_tokens: int = Field(512, ge=1, description="Largest `max_tokens` of an answer.")
     max_body_bytes: int = Field(1 * MIB, ge=1_024, description="Largest JSON body that holds no documents or facts.")
     max_upload_bytes: int = Field(64 * MIB, ge=1, description="Largest upload, all of its files together.")
+    bulk_bytes: int = Field(1 * MIB, ge=1, description="Uploads from this size on are bulk: small ones pass them.")
     max_upload_files: int = Field(1_000, ge=1, description="Most files in one upload.")
     answer_seconds: float = Field(60.0, gt=0, description="Every answer ends, well or badly, within this time.")
     heartbeat_seconds: float = Field(5.0, gt=0, description="Longest silence on an event stream.")

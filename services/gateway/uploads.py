@@ -19,12 +19,12 @@ from services.catalog import jobs
 from services.common.errors import InvalidRequest, TooLarge, Unavailable
 from services.gateway.broker import FAILURES
 from services.gateway.context import Context
-from services.gateway.routes.jobs import job_json
+from services.gateway.job_view import job_json
 
 log = structlog.get_logger()
 
-DOCUMENT_SUFFIXES = (".md", ".markdown", ".txt", ".jsonl", ".jsonl.gz")
-FACT_SUFFIXES = (".jsonl", ".jsonl.gz")
+FACT_SUFFIXES = (".jsonl", ".jsonl.gz", ".csv", ".parquet")
+DOCUMENT_SUFFIXES = (".md", ".markdown", ".txt", ".html", ".htm", ".pdf", ".docx", *FACT_SUFFIXES)
 NOT_QUEUED = "the broker does not answer; the job waits in the catalog until a worker finds it"
 _LONGEST_NAME = 255
 _PIECE = 1024 * 1024
@@ -40,12 +40,13 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Intake:
-    """What an upload is for. `valid_from` is what its rows inherit."""
+    """What an upload is for. `valid_from` is what its rows inherit, `sync` the folder they keep in step."""
 
     kind: str
     collection: str
     history: bool
     valid_from: str | None = None
+    sync: str | None = None
 
 
 def files_of(form: FormData, suffixes: Sequence[str], most_bytes: int) -> list[File]:
@@ -63,8 +64,6 @@ def _file(part: UploadFile, suffixes: Sequence[str]) -> File:
     name = safe_name(part.filename or "")
     if not name.lower().endswith(tuple(suffixes)):
         raise InvalidRequest(f"files: {name!r} cannot be read; files of these kinds can: {' '.join(suffixes)}")
-    if not part.size:
-        raise InvalidRequest(f"files: {name!r} is empty")
     return File(name, lambda target: shutil.copyfileobj(part.file, target, _PIECE))
 
 
@@ -95,8 +94,13 @@ def rows_file(name: str, rows: Iterable[Mapping[str, Any]]) -> File:
 
 async def take_in(context: Context, intake: Intake, files: Sequence[File]) -> dict[str, Any]:
     """The job that ingests the files, as JSON. A broker that is down delays it and is noted."""
-    stored = await asyncio.to_thread(_store, context.settings.uploads_dir, files)
-    job = await asyncio.to_thread(_create_job, context, intake, stored)
+    directory = context.settings.uploads_dir / str(uuid.uuid4())
+    stored = await asyncio.to_thread(_store, directory, files)
+    return await queued(context, await asyncio.to_thread(_create_job, context, intake, directory, stored))
+
+
+async def queued(context: Context, job: jobs.Job) -> dict[str, Any]:
+    """The job as JSON, its hint sent off. A broker that is down delays it and is noted."""
     found = job_json(job)
     try:
         await context.broker.send_job(job.job_id)
@@ -106,28 +110,32 @@ async def take_in(context: Context, intake: Intake, files: Sequence[File]) -> di
     return found
 
 
-def _create_job(context: Context, intake: Intake, stored: Sequence[tuple[Path, str]]) -> jobs.Job:
+def _create_job(context: Context, intake: Intake, directory: Path, stored: Sequence[tuple[Path, str]]) -> jobs.Job:
+    """The job, named like its upload."""
     inherited = {} if intake.valid_from is None else {"valid_from": intake.valid_from}
     request = {
         "files": [{"path": str(path), "name": name, **inherited} for path, name in stored],
         "kind": intake.kind,
         "valid_from": intake.valid_from,
         "history": intake.history,
+        **({"sync": intake.sync} if intake.sync else {}),
     }
+    bulk = sum(path.stat().st_size for path, _ in stored) >= context.settings.bulk_bytes
+    priority = jobs.BULK if bulk else jobs.SMALL
+    here = (context.settings.tenant, intake.collection, intake.kind)
     with context.catalog.write() as tx:
-        return jobs.create(tx, context.settings.tenant, intake.collection, intake.kind, request)
+        return jobs.create(tx, *here, request, job_id=directory.name, priority=priority)
 
 
-def _store(uploads: Path, files: Sequence[File]) -> list[tuple[Path, str]]:
+def _store(directory: Path, files: Sequence[File]) -> list[tuple[Path, str]]:
     """Write the files durably, under names of our own. Raises Unavailable where there is no room."""
-    directory = uploads / str(uuid.uuid4())
     try:
         directory.mkdir(parents=True, mode=0o700)
         stored = [(directory / f"{number:04d}", file.name) for number, file in enumerate(files)]
         for (path, _), file in zip(stored, files, strict=True):
             _write(path, file)
         _sync(directory)
-        _sync(uploads)
+        _sync(directory.parent)
     except OSError as error:
         shutil.rmtree(directory, ignore_errors=True)
         raise Unavailable(f"the upload cannot be stored: {error.strerror}") from error

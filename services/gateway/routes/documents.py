@@ -48,6 +48,7 @@ class DocumentsForm(Strict):
     collection: Collection = "default"
     valid_from: Instant | None = None
     history: bool = False
+    sync: Collection | None = None
 
 
 _DOOR = Door("documents", DocumentsRequest, DocumentsForm, DOCUMENT_SUFFIXES)

@@ -1,91 +1,61 @@
-"""/v1/jobs: how far ingestion is."""
+"""/v1/jobs: how far ingestion is, and how it is stopped and taken up again."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from services.catalog import jobs
-from services.gateway.context import Context, Using
-from services.gateway.listening import HEARTBEAT, sse, stream
-from services.orchestrator.graph.answer import iso
+from services.gateway import retrying
+from services.gateway.context import Using
+from services.gateway.job_view import job_json, progress, read
+from services.gateway.listening import stream
 
 router = APIRouter(tags=["jobs"])
 
-_LOOK_SECONDS = 0.25
-_COUNTS = {
-    "documents": ("documents", "versions", "passages", "encoded", "skipped", "failed"),
-    "facts": ("facts", "skipped", "failed"),
-}
+State = Literal["queued", "running", "done", "failed", "cancelled"]
 
 
 @router.get("/v1/jobs")
-async def show_all(using: Using, limit: Annotated[int, Query(ge=1, le=1_000)] = 20) -> dict[str, Any]:
-    """The newest jobs."""
+async def show_all(
+    using: Using, limit: Annotated[int, Query(ge=1, le=1_000)] = 20, state: State | None = None
+) -> dict[str, Any]:
+    """The newest jobs, or the newest in a state: `failed` lists what needs a look, each with its reason."""
 
-    def read() -> list[jobs.Job]:
+    def within() -> list[jobs.Job]:
         with using.catalog.read() as tx:
-            return jobs.newest(tx, using.settings.tenant, limit)
+            return jobs.newest(tx, using.settings.tenant, limit, state)
 
-    return {"jobs": [job_json(job) for job in await asyncio.to_thread(read)]}
+    return {"jobs": [job_json(job) for job in await asyncio.to_thread(within)]}
 
 
 @router.get("/v1/jobs/{job_id}", response_model=None)
 async def show(job_id: str, request: Request, using: Using) -> Response | dict[str, Any]:
     """A job; for a client that accepts text/event-stream, its progress up to its end."""
-    job = await _read(using, job_id)
+    job = await read(using, job_id)
     if "text/event-stream" in request.headers.get("accept", ""):
-        return stream(_progress(using, job))
+        return stream(progress(using, job))
     return job_json(job)
 
 
-def job_json(job: jobs.Job) -> dict[str, Any]:
-    """A job as the API shows it; a count that does not belong to its kind is shown where it is not zero."""
-    usual = _COUNTS.get(job.kind, ())
-    more = {name: count for name, count in job.counts.items() if count and name not in usual}
-    return {
-        "id": job.job_id,
-        "kind": job.kind,
-        "collection": job.collection,
-        "state": job.state,
-        "total": job.total,
-        "done": job.cursor,
-        "counts": {**{name: job.counts.get(name, 0) for name in usual}, **more},
-        "failures": list(job.failures),
-        "error": job.error or None,
-        "created_at": iso(job.created_at),
-        "updated_at": iso(job.updated_at),
-    }
+@router.post("/v1/jobs/{job_id}/cancel")
+async def cancel(job_id: str, using: Using) -> dict[str, Any]:
+    """End a job. What it has committed stays; from now on it commits nothing more."""
+
+    def within() -> jobs.Job:
+        with using.catalog.write() as tx:
+            return jobs.cancel(tx, using.settings.tenant, job_id)
+
+    return {"job": job_json(await asyncio.to_thread(within))}
 
 
-async def _progress(context: Context, job: jobs.Job) -> AsyncIterator[str]:
-    clock = asyncio.get_running_loop().time
-    yield sse("progress", job_json(job))
-    told, told_at = _shown(job), clock()
-    while job.state not in jobs.FINISHED:
-        await asyncio.sleep(_LOOK_SECONDS)
-        job = await _read(context, job.job_id)
-        if _shown(job) != told:
-            yield sse("progress", job_json(job))
-            told, told_at = _shown(job), clock()
-        elif clock() - told_at >= context.settings.heartbeat_seconds:
-            yield HEARTBEAT
-            told_at = clock()
-    yield sse("done", job_json(job))
+@router.post("/v1/jobs/{job_id}/retry", status_code=202)
+async def retry(job_id: str, using: Using, failed: bool = False) -> dict[str, Any]:
+    """Let a failed or cancelled job go on where it stood; `failed`: try the rows again that failed in one that is done.
 
-
-def _shown(job: jobs.Job) -> tuple[object, ...]:
-    """What a change of is worth an event; a renewed lease is none."""
-    return job.state, job.cursor, job.total, dict(job.counts), job.error
-
-
-async def _read(context: Context, job_id: str) -> jobs.Job:
-    def read() -> jobs.Job:
-        with context.catalog.read() as tx:
-            return jobs.get(tx, context.settings.tenant, job_id)
-
-    return await asyncio.to_thread(read)
+    The latter is a new job.
+    """
+    return {"job": await (retrying.retry_failed if failed else retrying.resume)(using, job_id)}

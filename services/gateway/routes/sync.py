@@ -1,0 +1,52 @@
+"""/v1/collections/…/sync/…: which files of a folder are in a collection, and the end of what it holds no more.
+
+A folder's files go in as documents do, with a form field `sync` that names the folder.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Request
+from pydantic import Field, StringConstraints
+
+from services.catalog import syncing
+from services.gateway.bodies import Collection, Strict, documented, read_json
+from services.gateway.context import Context, Using
+
+router = APIRouter(tags=["sync"])
+
+
+class PruneRequest(Strict):
+    """The files that lie in the folder no more."""
+
+    removed: Annotated[list[Annotated[str, StringConstraints(max_length=512)]], Field(max_length=1_000)]
+
+
+@router.get("/v1/collections/{collection}/sync/{source}")
+async def show(collection: Collection, source: Collection, using: Using) -> dict[str, Any]:
+    """The SHA-256 of each file taken in; `pending`: documents wait to be ended."""
+
+    def within() -> dict[str, Any]:
+        with using.catalog.read() as tx:
+            files, pending = syncing.known(tx, _folder(using, collection, source))
+            return {"files": files, "pending": pending}
+
+    return await asyncio.to_thread(within)
+
+
+@router.post("/v1/collections/{collection}/sync/{source}", openapi_extra=documented(PruneRequest))
+async def prune(collection: Collection, source: Collection, request: Request, using: Using) -> dict[str, int]:
+    """End the validity of every document that no file of the folder says any more; call it once the rest is in."""
+    body = await read_json(request, PruneRequest, using.settings.max_body_bytes)
+
+    def within() -> int:
+        with using.catalog.write() as tx:
+            return syncing.prune(tx, _folder(using, collection, source), body.removed)
+
+    return {"ended": await asyncio.to_thread(within)}
+
+
+def _folder(context: Context, collection: str, source: str) -> syncing.Folder:
+    return syncing.Folder(context.settings.tenant, collection, source)
