@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from services.admin.commands import evaluate, ingest, jobs, models, read, stack
+from services.admin.commands import evaluate, ingest, jobs, models, read, stack, sync
 from services.admin.failures import AlmanacGroup
 
 app = typer.Typer(
@@ -16,7 +16,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     add_completion=False,
 )
-for command in (stack.up, stack.down, stack.status, ingest.ingest, read.collections, read.search, read.ask):
+for command in (stack.up, stack.down, stack.status, ingest.ingest, sync.sync, read.collections, read.search, read.ask):
     app.command()(command)
 app.add_typer(models.app, name="models")
 app.add_typer(ingest.facts, name="facts")

@@ -55,11 +55,14 @@ def wait(gateway: Gateway, jobs: Sequence[Json], quiet: bool = False) -> list[Js
     ended = []
     with nullcontext() if quiet else _bar() as bar:
         for job in jobs:
-            task = None if bar is None else bar.add_task(f"{job['kind']} → {clean(job['collection'])}", total=None)
+            title = f"{job['kind']} → {clean(job['collection'])}"
+            task = None if bar is None else bar.add_task(title, total=None, standing="")
             latest = job
             for latest in follow(gateway, job["id"]):
                 if bar is not None and task is not None:
-                    bar.update(task, total=latest.get("total"), completed=latest.get("done", 0))
+                    bar.update(
+                        task, total=latest.get("total"), completed=latest.get("done", 0), standing=standing(latest)
+                    )
             ended.append(latest)
     return ended
 
@@ -69,7 +72,21 @@ def _bar() -> Any:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=Console(stderr=True))
+    return Progress(*columns, TextColumn("{task.fields[standing]}", markup=False), console=Console(stderr=True))
+
+
+def standing(job: Json) -> str:
+    """How fast a job goes, how long it will take, and what it waits for."""
+    rate, left = job.get("rate") or {}, job.get("eta_seconds")
+    said = [f"{rate['rows']:.3g} rows/s", f"{rate['passages']:.3g} passages/s"] if rate.get("rows") else []
+    said += [] if left is None else [f"{_span(left)} left"]
+    return " · ".join([*said, *([clean(job["note"])] if job.get("note") else [])])
+
+
+def _span(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def summary(jobs: Sequence[Json]) -> Json:
@@ -90,6 +107,11 @@ def finish(jobs: Sequence[Json], as_json: bool) -> None:
         print_json(found)
     else:
         _tell(found)
+    require_done(jobs)
+
+
+def require_done(jobs: Sequence[Json]) -> None:
+    """Raises Failed if one failed as a whole."""
     errors = [f"job {job['id']} {job['state']}: {job.get('error') or 'no reason given'}" for job in jobs]
     bad = [line for job, line in zip(jobs, errors, strict=True) if job["state"] != "done"]
     if bad:
