@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from celery import Celery, Task
 
 from services.common.telemetry import TRACEPARENT
-from services.orchestrator import answering, ingesting
+from services.orchestrator import answering, uploads
 from services.orchestrator.graph.stream import ANSWER_QUEUE, ANSWER_TASK, AnswerStream
+from services.orchestrator.ingesting import Ingestion, Policy
 from services.orchestrator.runtime import Runtime
 from services.orchestrator.settings import WorkerSettings
 from services.orchestrator.sweeping import Sweeper
@@ -36,6 +38,7 @@ def create_app(settings: WorkerSettings) -> Celery:
 
 def add_tasks(app: Celery, runtime: Runtime) -> None:
     """The tasks, each a thread that waits for the loop."""
+    ingestion = Ingestion(runtime.pipeline, Policy.of(runtime.settings))
 
     @app.task(name=ANSWER_TASK, bind=True)  # type: ignore[untyped-decorator]
     def answer(task: Task, answer_id: str, attempt: int) -> None:
@@ -44,17 +47,18 @@ def add_tasks(app: Celery, runtime: Runtime) -> None:
 
     @app.task(name=INGEST_TASK, bind=True)  # type: ignore[untyped-decorator]
     def ingest(task: Task, job_id: str) -> None:
-        work = ingesting.work(runtime.pipeline, job_id, runtime.settings.ingest_retries)
-        runtime.work(work, task.request.get(TRACEPARENT))
+        runtime.work(ingestion.take_up(job_id), task.request.get(TRACEPARENT))
 
 
 def start_sweeper(app: Celery, runtime: Runtime) -> None:
     """Sweep on the loop for as long as it runs."""
+    settings = runtime.settings
     sweeper = Sweeper(
         runtime.catalog,
         runtime.readers,
         runtime.redis,
         lambda job_id: app.send_task(INGEST_TASK, [job_id], queue=INGEST_QUEUE),
-        runtime.settings.sweep_seconds,
+        partial(uploads.tidy, runtime.catalog, settings.uploads_dir, settings.upload_days),
+        settings.sweep_seconds,
     )
     asyncio.run_coroutine_threadsafe(sweeper.run(), runtime.loop)

@@ -1,84 +1,156 @@
-"""Work on one ingestion job: leased, renewed while it lasts, tried again while a node does not answer."""
+"""Work on ingestion jobs: leased, renewed while it lasts, tried again while a node does not answer."""
 
 from __future__ import annotations
 
 import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
 
 import structlog
+from sqlalchemy import Connection
+from sqlalchemy.exc import OperationalError
 
 from pipelines.ingest import Pipeline
 from services.catalog import jobs
-from services.catalog.engine import Database
 from services.catalog.records import Generation
 from services.catalog.state import live_generation
-from services.common.errors import AlmanacError, DeadlineExceeded, Unavailable
+from services.common.errors import AlmanacError, Conflict, DeadlineExceeded, JobNotFound, Unavailable
+from services.orchestrator import uploads
+from services.orchestrator.settings import WorkerSettings
+from services.orchestrator.syncing import settle
 
 log = structlog.get_logger()
 
-RENEW_SECONDS = 3.0
-LONGEST_PAUSE = 30.0
+Result = TypeVar("Result")
+
+RENEW_SECONDS = 1.0
+"""Also how long a cancelled job may go on at most, without effect."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
+TRANSIENT = (Unavailable, DeadlineExceeded, OperationalError)
+"""What passes: a node or a database that does not answer just now."""
 
 
-async def work(pipeline: Pipeline, job_id: str, retries: int) -> None:
-    """Work the job to its end, unless somebody else holds it."""
-    if await asyncio.to_thread(_acquire, pipeline.catalog, job_id) is None:
-        return
-    renewing = asyncio.create_task(_renew(pipeline.catalog, job_id))
-    working = asyncio.create_task(_persist(pipeline, job_id, retries))
-    await asyncio.wait((renewing, working), return_when=asyncio.FIRST_COMPLETED)
-    for task in (renewing, working):
-        task.cancel()
-    lease, worked = await asyncio.gather(renewing, working, return_exceptions=True)
-    outcome = lease if isinstance(worked, asyncio.CancelledError) else worked
-    await asyncio.to_thread(_finish, pipeline.catalog, job_id, outcome)
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """`retries` of a row that a node does not answer for, `attempts` of a job whose worker dies, jobs side by side."""
+
+    retries: int
+    attempts: int
+    small: int
+    bulk: int
+
+    @classmethod
+    def of(cls, settings: WorkerSettings) -> Policy:
+        return cls(settings.ingest_retries, settings.ingest_attempts, settings.small_jobs, settings.bulk_jobs)
 
 
-async def _renew(catalog: Database, job_id: str) -> None:
-    while True:
-        await asyncio.sleep(RENEW_SECONDS)
-        await asyncio.to_thread(_touch, catalog, job_id)
+class Ingestion:
+    """The jobs of one worker. Small ones and bulk ones have slots of their own, so that neither waits for the other."""
 
+    def __init__(self, pipeline: Pipeline, policy: Policy) -> None:
+        self._pipeline, self._policy = pipeline, policy
+        self._slots = {
+            jobs.SMALL: asyncio.Semaphore(policy.small),
+            jobs.BULK: asyncio.Semaphore(policy.bulk),
+        }
 
-async def _persist(pipeline: Pipeline, job_id: str, retries: int) -> bool:
-    """Run until done; a node that does not answer is waited for, each time longer, from where the job stands."""
-    pause = 0.5
-    for tried in range(retries + 1):
-        job, generation = await asyncio.to_thread(_read, pipeline.catalog, job_id)
+    async def take_up(self, job_id: str) -> None:
+        """Work the job if there is a slot, then all that waits for one. Without a slot, its holder will come to it."""
         try:
-            await pipeline.run(job, generation)
-        except (Unavailable, DeadlineExceeded) as error:
-            if tried == retries:
-                raise
-            log.warning("ingest_waits", job_id=job_id, reason=error.detail, seconds=pause)
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, LONGEST_PAUSE)
-        else:
-            return True
-    raise AssertionError("unreachable")
+            priority = (await self._run(lambda tx: jobs.by_id(tx, job_id))).priority
+        except JobNotFound:
+            return
+        slots = self._slots[min(priority, jobs.BULK)]
+        if slots.locked():
+            return
+        async with slots:
+            following: str | None = job_id
+            while following is not None:
+                await self.work(following)
+                following = await self._run(lambda tx: jobs.next_queued(tx, priority))
 
+    async def work(self, job_id: str) -> None:
+        """Work the job to its end, unless somebody else holds it."""
+        job = await self._run(lambda tx: jobs.acquire(tx, job_id, self._policy.attempts))
+        if job is None:
+            return
+        renewing = asyncio.create_task(self._renew(job))
+        working = asyncio.create_task(self._persist(job))
+        await asyncio.wait((renewing, working), return_when=asyncio.FIRST_COMPLETED)
+        for task in (renewing, working):
+            task.cancel()
+        lease, worked = await asyncio.gather(renewing, working, return_exceptions=True)
+        await self._finish(job, lease if isinstance(worked, asyncio.CancelledError) else worked)
 
-def _acquire(catalog: Database, job_id: str) -> jobs.Job | None:
-    with catalog.write() as tx:
-        return jobs.acquire(tx, job_id)
+    async def _renew(self, job: jobs.Job) -> None:
+        while True:
+            await asyncio.sleep(RENEW_SECONDS)
+            try:
+                await self._run(lambda tx: jobs.renew(tx, job.job_id, job.attempts))
+            except OperationalError as error:
+                log.warning("lease_not_renewed", job_id=job.job_id, reason=str(error.orig))
 
+    async def _persist(self, job: jobs.Job) -> bool:
+        """Run until done; what does not answer is waited for, each time longer, from where the job stands."""
+        cursor, tried = job.cursor, 0
+        while True:
+            try:
+                await self._attempt(job)
+            except TRANSIENT as error:
+                now = await self._run(lambda tx: jobs.by_id(tx, job.job_id))
+                cursor, tried = now.cursor, 1 if now.cursor > cursor else tried + 1
+                if tried > self._policy.retries:
+                    raise
+                await self._wait(job, error, tried)
+            else:
+                return True
 
-def _touch(catalog: Database, job_id: str) -> None:
-    with catalog.write() as tx:
-        jobs.renew(tx, job_id)
+    async def _attempt(self, job: jobs.Job) -> None:
+        def read(tx: Connection) -> tuple[jobs.Job, Generation]:
+            return jobs.by_id(tx, job.job_id), live_generation(tx)
 
+        current, generation = await self._run(read)
+        if current.attempts != job.attempts:
+            raise Conflict(f"another worker has job {job.job_id}")
+        await self._pipeline.run(current, generation)
+        done = await self._run(lambda tx: jobs.by_id(tx, job.job_id))
+        await asyncio.to_thread(settle, self._pipeline.catalog, done, self._pipeline.parsers)
+        await asyncio.to_thread(uploads.keep_failed, done)
 
-def _read(catalog: Database, job_id: str) -> tuple[jobs.Job, Generation]:
-    with catalog.read() as tx:
-        return jobs.by_id(tx, job_id), live_generation(tx)
+    async def _wait(self, job: jobs.Job, error: Exception, tried: int) -> None:
+        pause = min(FIRST_PAUSE * 2.0 ** (tried - 1), LONGEST_PAUSE) * random.uniform(0.5, 1.5)
+        reason = _reason(error)
+        log.warning("ingest_waits", job_id=job.job_id, reason=reason, seconds=round(pause, 2))
+        note = f"{reason}; try {tried} of {self._policy.retries} follows"
+        await self._run(lambda tx: jobs.remark(tx, job.job_id, note, job.attempts))
+        await asyncio.sleep(pause)
 
-
-def _finish(catalog: Database, job_id: str, outcome: object) -> None:
-    if outcome is True:
+    async def _finish(self, job: jobs.Job, outcome: object) -> None:
         state, error = jobs.DONE, ""
-    elif isinstance(outcome, AlmanacError):
-        state, error = jobs.FAILED, outcome.detail
-    else:
-        log.error("ingest_failed", job_id=job_id, exc_info=outcome if isinstance(outcome, Exception) else None)
-        state, error = jobs.FAILED, "failed unexpectedly; the worker's log says why"
-    with catalog.write() as tx:
-        jobs.finish(tx, job_id, state, error)
+        if outcome is not True:
+            state, error = jobs.FAILED, _told(job, outcome)
+        ended = await self._run(lambda tx: jobs.finish(tx, job.job_id, state, error, job.attempts))
+        if ended and state == jobs.DONE:
+            await asyncio.to_thread(uploads.release, await self._run(lambda tx: jobs.by_id(tx, job.job_id)))
+
+    async def _run(self, work: Callable[[Connection], Result]) -> Result:
+        """A short transaction, off the loop."""
+
+        def within() -> Result:
+            with self._pipeline.catalog.write() as tx:
+                return work(tx)
+
+        return await asyncio.to_thread(within)
+
+
+def _told(job: jobs.Job, outcome: object) -> str:
+    if isinstance(outcome, AlmanacError | OperationalError):
+        return _reason(outcome)
+    log.error("ingest_failed", job_id=job.job_id, exc_info=outcome if isinstance(outcome, Exception) else None)
+    return "failed unexpectedly; the worker's log says why"
+
+
+def _reason(error: Exception) -> str:
+    return error.detail if isinstance(error, AlmanacError) else "the catalog's database does not answer"

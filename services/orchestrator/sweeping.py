@@ -19,21 +19,30 @@ from services.common.errors import AlmanacError
 log = structlog.get_logger()
 
 ALIVE_KEY = "almanac:worker:alive"
+TIDY_SECONDS = 60.0
 
 
 class Sweeper:
-    """Sweeps until cancelled. `enqueue` puts a job back on the queue."""
+    """Sweeps until cancelled. `enqueue` puts a job back on the queue, `tidy` deletes uploads that nothing needs."""
 
     def __init__(
-        self, catalog: Database, readers: Readers, redis: Redis, enqueue: Callable[[str], None], seconds: float
+        self,
+        catalog: Database,
+        readers: Readers,
+        redis: Redis,
+        enqueue: Callable[[str], None],
+        tidy: Callable[[], object],
+        seconds: float,
     ) -> None:
         self._catalog, self._readers, self._redis = catalog, readers, redis
-        self._enqueue, self._seconds = enqueue, seconds
+        self._enqueue, self._tidy, self._seconds = enqueue, tidy, seconds
+        self._tidied = -TIDY_SECONDS
 
     async def run(self) -> None:
         await self._guarded(self._verify)
         while True:
             await self._guarded(self._sweep)
+            await self._guarded(self._tidy_sometimes)
             await asyncio.sleep(self._seconds)
 
     async def _guarded(self, work: Callable[[], object]) -> None:
@@ -59,13 +68,19 @@ class Sweeper:
         if await asyncio.to_thread(self._lagging):
             await self._verify()
 
+    async def _tidy_sometimes(self) -> None:
+        clock = asyncio.get_running_loop().time()
+        if clock - self._tidied >= TIDY_SECONDS:
+            self._tidied = clock
+            await asyncio.to_thread(self._tidy)
+
     def _known(self) -> tuple[Generation, list[tuple[str, str, int]]]:
         with self._catalog.read() as tx:
             return live_generation(tx), known_collections(tx)
 
     def _abandoned(self) -> list[str]:
         with self._catalog.read() as tx:
-            return jobs.abandoned(tx)
+            return [job.job_id for job in jobs.abandoned(tx)]
 
     def _lagging(self) -> bool:
         with self._catalog.read() as tx:
