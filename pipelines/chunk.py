@@ -109,6 +109,7 @@ class _Packer:
         self._max = max_tokens
         self._overlap = overlap
         self._empty = count_tokens(header)
+        self._counted: dict[tuple[int, int], int] = {}
 
     def embedded(self, body: str) -> str:
         return self._header + body
@@ -180,10 +181,16 @@ class _Packer:
         return ends[low - 1] if low else 0
 
     def _fits(self, start: int, end: int) -> bool:
-        return self._count(self._header + self._text[start:end]) <= self._max
+        return self._tokens(start, end) <= self._max
 
     def _piece(self, start: int, end: int) -> _Piece:
-        return _Piece(start, end, self._count(self._header + self._text[start:end]) - self._empty)
+        return _Piece(start, end, self._tokens(start, end) - self._empty)
+
+    def _tokens(self, start: int, end: int) -> int:
+        """The tokens of a span under the header; counting them is most of what chunking costs."""
+        if (start, end) not in self._counted:
+            self._counted[start, end] = self._count(self._header + self._text[start:end])
+        return self._counted[start, end]
 
 
 def _paragraphs(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -12,9 +13,14 @@ from services.catalog.records import DocumentIn
 from services.catalog.tables import vectors
 from services.common.batches import batched
 from services.common.nodes.encoder import Encoder, TextKind, Vectors
+from services.common.rpc.deadlines import deadline
 
-CALL = 32
-"""Texts in one call, so that progress shows and a cancelled job stops soon."""
+CALL = 64
+"""Texts in one call. The encoder stops between batches when a call is cancelled, so more would cost nothing but delay
+where a node dies."""
+
+CALL_SECONDS = 300.0
+"""How long a call may take on a slow machine; a node that dies ends it at once."""
 
 
 def wanted(rows: Iterable[Row], tenant: str, collection: str) -> dict[str, str]:
@@ -38,7 +44,29 @@ def missing(tx: Connection, items: Mapping[str, str], encoder: str) -> dict[str,
     return {item: text for item, text in items.items() if item not in known}
 
 
+class EncoderLine:
+    """One model of an encoder, kept busy: the next call already waits there when one is answered."""
+
+    def __init__(self, encoder: Encoder, model: str, dimensions: int) -> None:
+        self._encoder, self._model, self._dimensions = encoder, model, dimensions
+        self._turns = asyncio.Semaphore(2)
+
+    async def encode(self, texts: Iterable[str]) -> Vectors:
+        """Passage vectors in order, shape (texts, dimensions). Texts of like length share a call."""
+        listed = list(texts)
+        order = sorted(range(len(listed)), key=lambda row: len(listed[row]))
+        found = np.empty((len(listed), self._dimensions), np.float32)
+        async with asyncio.TaskGroup() as group:
+            for rows in batched(order, CALL):
+                group.create_task(self._call(listed, rows, found))
+        return found
+
+    async def _call(self, texts: list[str], rows: list[int], found: Vectors) -> None:
+        async with self._turns:
+            with deadline(CALL_SECONDS):
+                found[rows] = await self._encoder.encode(self._model, TextKind.PASSAGE, [texts[row] for row in rows])
+
+
 async def encode(encoder: Encoder, model: str, texts: Iterable[str], dimensions: int) -> Vectors:
     """Passage vectors in order, shape (texts, dimensions)."""
-    parts = [await encoder.encode(model, TextKind.PASSAGE, part) for part in batched(texts, CALL)]
-    return np.concatenate(parts) if parts else np.zeros((0, dimensions), np.float32)
+    return await EncoderLine(encoder, model, dimensions).encode(texts)

@@ -1,6 +1,8 @@
 """Ingest: load → parse → chunk → encode → commit → index, batch by batch, from wherever a job stands.
 
-A batch and the job's cursor are one transaction, so a job that is resumed neither loses nor doubles a row.
+The stages run side by side, so that the encoder has work while the batch after is read and the one before is recorded.
+Batches are committed in the order of their rows. A batch and the job's cursor are one transaction, so a job that is
+resumed neither loses nor doubles a row.
 """
 
 from __future__ import annotations
@@ -8,22 +10,25 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from sqlalchemy import Connection
+
 from pipelines.advance import Readers
 from pipelines.chunk import CountTokens, chunk
-from pipelines.encode import encode, missing, wanted
+from pipelines.encode import CALL, EncoderLine, missing, wanted
 from pipelines.load import count, load
 from pipelines.parsers.pool import ParserPool
-from pipelines.records import Loaded, Row, Source
+from pipelines.records import Batch, Encoded, Loaded, Prepared, Row, Source
+from pipelines.stages import ahead, cause, to_its_end
 from services.catalog import jobs
 from services.catalog.commit import Recorder, VectorFile
 from services.catalog.engine import Database
 from services.catalog.records import DocumentIn, Generation, PassageIn
 from services.catalog.vectors import VectorFiles
-from services.common.errors import InvalidDocument
+from services.common.errors import Conflict, InvalidDocument, Unavailable
 from services.common.nodes.encoder import Encoder
 
 BATCH_ROWS = 32
@@ -65,67 +70,98 @@ class _Run:
         self._failures: list[Any] = list(job.failures)
         self._sources = [Source.from_json(file) for file in job.request["files"]]
         self._history = bool(job.request.get("history"))
-        self._documents: set[str] = set()
+        self._line = EncoderLine(pipeline.encoder, generation.encoder, generation.dimensions)
+        self._pending: set[str] = set()
+        """Items that a batch ahead is having encoded."""
 
     async def work(self) -> None:
         if self._job.total is None:
-            await asyncio.to_thread(self._count)
+            await to_its_end(self._count)
+        try:
+            async with asyncio.TaskGroup() as group:
+                prepared = ahead(group, self._prepared())
+                encoding = ahead(group, self._encoding(group, prepared))
+                committed = ahead(group, self._committed(encoding))
+                await self._index(committed)
+        except BaseExceptionGroup as failed:
+            raise cause(failed) from None
+
+    async def _prepared(self) -> AsyncGenerator[Prepared, None]:
         batches = self._batches()
         while batch := await asyncio.to_thread(next, batches, None):
-            recorded = await self._batch(batch)
-            if recorded is not None:
-                where = (self._job.tenant, self._job.collection)
-                await self._pipeline.readers.advance(self._generation, *where, recorded)
+            yield await to_its_end(self._prepare, batch)
 
-    def _batches(self) -> Iterator[list[Loaded]]:
-        """What is left to do, chunked, in batches that a vector file and a transaction can hold."""
-        batch: list[Loaded] = []
-        passages = 0
+    async def _encoding(
+        self, group: asyncio.TaskGroup, prepared: AsyncGenerator[Prepared, None]
+    ) -> AsyncGenerator[asyncio.Task[Encoded], None]:
+        """Batches begun: the texts of the next wait at the encoder while those of one are encoded."""
+        async for batch in prepared:
+            yield group.create_task(self._encode(batch))
+
+    async def _committed(self, encoding: AsyncGenerator[asyncio.Task[Encoded], None]) -> AsyncGenerator[int, None]:
+        async for batch in encoding:
+            recorded = await to_its_end(self._commit, await batch)
+            if recorded is not None:
+                yield recorded
+
+    async def _index(self, committed: AsyncGenerator[int, None]) -> None:
+        async for recorded in committed:
+            where = (self._job.tenant, self._job.collection)
+            await self._pipeline.readers.advance(self._generation, *where, recorded)
+
+    def _batches(self) -> Iterator[Batch]:
+        """What is left to do, chunked, in batches that a vector file and a transaction can hold.
+
+        The first is small, so that the encoder soon has something to do.
+        """
+        rows: list[Loaded] = []
+        documents: set[str] = set()
+        passages, most = 0, CALL
         for number, loaded in enumerate(load(self._sources, self._history, self._pipeline.parsers)):
             if isinstance(loaded.row, DocumentIn):
-                self._documents.add(loaded.row.doc_id)
+                documents.add(loaded.row.doc_id)
             if number < self._job.cursor:
                 continue
             row = loaded.row and self._pipeline.chunked(loaded.row)
-            batch.append(replace(loaded, row=row))
+            rows.append(replace(loaded, row=row))
             passages += len(row.passages) if isinstance(row, DocumentIn) else 1
-            if len(batch) >= BATCH_ROWS or passages >= BATCH_PASSAGES:
-                yield batch
-                batch, passages = [], 0
-        if batch:
-            yield batch
+            if len(rows) >= BATCH_ROWS or passages >= most:
+                yield Batch(rows, len(documents))
+                rows, passages, most = [], 0, BATCH_PASSAGES
+        if rows:
+            yield Batch(rows, len(documents))
 
     def _count(self) -> None:
         total = count(self._sources, self._pipeline.parsers)
         with self._pipeline.catalog.write() as tx:
             jobs.set_total(tx, self._job.job_id, total)
 
-    async def _batch(self, batch: Sequence[Loaded]) -> int | None:
-        """Encode and commit a batch; its record time, None if it held nothing to record."""
-        rows = [loaded.row for loaded in batch if loaded.row is not None]
-        texts = await asyncio.to_thread(self._missing, rows)
-        vectors = await encode(self._pipeline.encoder, self._model, texts.values(), self._generation.dimensions)
-        file = VectorFile(str(uuid.uuid4()), self._model, list(texts))
-        if texts:
-            await asyncio.to_thread(self._pipeline.files.write, file.file_id, file.item_ids, vectors)
-        return await asyncio.to_thread(self._commit, batch, file)
-
-    @property
-    def _model(self) -> str:
-        return self._generation.encoder
-
-    def _missing(self, rows: Sequence[Row]) -> dict[str, str]:
+    def _prepare(self, batch: Batch) -> Prepared:
+        """What is to be encoded for a batch; what a batch ahead is having encoded is not asked for again."""
         with self._pipeline.catalog.write() as tx:
-            jobs.renew(tx, self._job.job_id)
+            jobs.renew(tx, self._job.job_id, self._job.attempts)
+        rows = [loaded.row for loaded in batch.rows if loaded.row is not None]
         items = wanted(rows, self._job.tenant, self._job.collection)
         with self._pipeline.catalog.read() as tx:
-            return missing(tx, items, self._model)
+            texts = missing(tx, items, self._generation.encoder)
+        texts = {item: text for item, text in texts.items() if item not in self._pending}
+        self._pending.update(texts)
+        return Prepared(batch, list(items), texts)
 
-    def _commit(self, batch: Sequence[Loaded], file: VectorFile) -> int | None:
-        job = self._job
+    async def _encode(self, prepared: Prepared) -> Encoded:
+        vectors = await self._line.encode(prepared.texts.values())
+        file = VectorFile(str(uuid.uuid4()), self._generation.encoder, list(prepared.texts))
+        if prepared.texts:
+            await to_its_end(self._pipeline.files.write, file.file_id, file.item_ids, vectors)
+        return Encoded(prepared.batch, prepared.items, file)
+
+    def _commit(self, encoded: Encoded) -> int | None:
+        """Record a batch; its record time, None if it held nothing to record."""
+        job, file = self._job, encoded.file
         with self._pipeline.catalog.write() as tx:
+            self._check(tx, encoded)
             recorder = None
-            for loaded in batch:
+            for loaded in encoded.batch.rows:
                 if loaded.row is None:
                     self._fail(loaded)
                     continue
@@ -133,12 +169,22 @@ class _Run:
                 recorder = recorder or Recorder(tx, job.tenant, job.collection, history_job)
                 self._record(recorder, loaded, loaded.row)
             recorded = recorder.close(file) if recorder else None
-            self._counts["documents"] = len(self._documents)
+            self._counts["documents"] = encoded.batch.documents
             self._counts["passages"] += recorder.passages if recorder else 0
             self._counts["encoded"] += len(file.item_ids)
-            self._cursor += len(batch)
-            jobs.progress(tx, job.job_id, self._cursor, self._counts, self._failures)
+            self._cursor += len(encoded.batch.rows)
+            jobs.progress(tx, job.job_id, self._cursor, self._counts, self._failures, job.attempts)
+        self._pending.difference_update(file.item_ids)
         return recorded
+
+    def _check(self, tx: Connection, encoded: Encoded) -> None:
+        """That nobody else has gone on with the job, and every vector is still there or in the file."""
+        if jobs.by_id(tx, self._job.job_id).cursor != self._cursor:
+            raise Conflict(f"job {self._job.job_id} was taken over by another worker")
+        items = dict.fromkeys(encoded.items, "")
+        lost = missing(tx, items, self._generation.encoder).keys() - set(encoded.file.item_ids)
+        if lost:
+            raise Unavailable(f"{len(lost)} vectors were removed while they were needed; they are encoded again")
 
     def _record(self, recorder: Recorder, loaded: Loaded, row: Row) -> None:
         document = isinstance(row, DocumentIn)
@@ -153,4 +199,5 @@ class _Run:
 
     def _fail(self, loaded: Loaded, reason: str = "") -> None:
         self._counts["failed"] += 1
-        self._failures.append(loaded.failure(reason))
+        if len(self._failures) < jobs.MAX_FAILURES:
+            self._failures.append(loaded.failure(reason))

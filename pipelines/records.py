@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from services.catalog.commit import VectorFile
 from services.catalog.records import DocumentIn, FactIn
 
 Row = DocumentIn | FactIn
@@ -36,3 +37,29 @@ class Loaded:
 
     def failure(self, reason: str = "") -> dict[str, Any]:
         return {"source": self.source, "line": self.line, "id": self.id, "reason": reason or self.reason}
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows with their passages, committed together. `documents` is how many the job has met up to here."""
+
+    rows: Sequence[Loaded]
+    documents: int
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A batch, the ids of all items it needs vectors for, and by id the texts of those to be encoded."""
+
+    batch: Batch
+    items: Sequence[str]
+    texts: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A batch, the ids of all items it needs vectors for, and the vector file with those that were new."""
+
+    batch: Batch
+    items: Sequence[str]
+    file: VectorFile

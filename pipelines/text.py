@@ -16,6 +16,7 @@ def token_counter(model_dir: Path) -> CountTokens:
     tokenizer.no_padding()
 
     def count_tokens(text: str) -> int:
-        return len(tokenizer.encode(text).ids)
+        # Without offsets, which nobody asked for.
+        return len(tokenizer.encode_batch_fast([text])[0])
 
     return count_tokens
