@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, insert, select
 
+from services.catalog.erasing import under_way
 from services.catalog.extents import current_pieces, write_passages, write_splice, write_statements
 from services.catalog.inserts import insert_new
 from services.catalog.ledger import Ledger
@@ -46,15 +47,17 @@ class Recorder:
         self._tx, self._tenant, self._collection = tx, tenant, collection
         self._here = {"tenant": tenant, "collection": collection}
         self._ledger = Ledger(tx, tenant, collection, history_job)
+        self._erasing = under_way(tx, tenant, collection)
         self.passages = 0
         """How many points of passages were added or closed."""
 
     def document(self, row: DocumentIn) -> bool:
         """Record a version; False if the newest record says so already.
 
-        Raises InvalidDocument for an empty span, and for text that cannot be stored.
+        Raises InvalidDocument for an empty span, for text that cannot be stored, and while the document is erased.
         """
         check_text(row.doc_id, row.title, row.uri, row.text, *row.metadata, *row.metadata.values())
+        self._check_kept(row.doc_id)
         where = {**self._here, "doc_id": row.doc_id}
         current = current_pieces(self._tx, version_extents, "version_id", where)
         version = row.version_id(self._tenant, self._collection)
@@ -81,6 +84,7 @@ class Recorder:
         Without `valid_from` its validity ends at the record time, without `valid_to` it does so for good: versions
         said to begin later are withdrawn too.
         """
+        self._check_kept(doc_id)
         where = {**self._here, "doc_id": doc_id}
         current = current_pieces(self._tx, version_extents, "version_id", where)
         recorded = self._ledger.next(recorded_at)
@@ -153,6 +157,10 @@ class Recorder:
         write_splice(self._tx, fact_extents, "fact_id", {"question_key": question}, change, recorded)
         entity = {**self._here, "view": FACTS, "entity": question}
         write_statements(self._tx, entity, apply_splice(current, change), change, recorded)
+
+    def _check_kept(self, doc_id: str) -> None:
+        if doc_id in self._erasing:
+            raise InvalidDocument(f"document {doc_id!r} is being erased; send it again once that is done")
 
     def _vector_file(self, file: VectorFile) -> None:
         if not file.item_ids:

@@ -36,6 +36,15 @@ def live_generation(tx: Connection) -> Generation:
     return Generation(row.generation, row.encoder, row.dimensions, row.rotation, row.quantization, row.schema_version)
 
 
+def all_generations(tx: Connection) -> list[Generation]:
+    """Every generation on record, live or not."""
+    rows = tx.execute(select(generations)).all()
+    return [
+        Generation(row.generation, row.encoder, row.dimensions, row.rotation, row.quantization, row.schema_version)
+        for row in rows
+    ]
+
+
 def ensure_generation(tx: Connection, generation: Generation) -> None:
     """Make the generation live if there is none at all."""
     if tx.execute(select(generations.c.generation).limit(1)).one_or_none() is None:

@@ -6,6 +6,7 @@ A file counts only once a catalog transaction names it; whatever else lies in th
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from services.common.errors import Unavailable
 
 Vectors = npt.NDArray[np.float32]
 
@@ -41,9 +44,26 @@ class VectorFiles:
             os.fsync(sink.fileno())
         partial.replace(self.path(file_id))
 
+    def remove(self, file_id: str) -> None:
+        """Remove a file, if it is there."""
+        self.path(file_id).unlink(missing_ok=True)
+
+    def exists(self, file_id: str) -> bool:
+        return self.path(file_id).exists()
+
+    def settled(self, seconds: float) -> list[str]:
+        """The files that were written longer ago than that."""
+        before = time.time() - seconds
+        return [path.stem for path in self._directory.glob("*.parquet") if path.stat().st_mtime < before]
+
     def read(self, file_id: str) -> dict[str, Vectors]:
-        """Every vector of a file by item id, each of shape (dimensions,)."""
-        table = pq.read_table(self.path(file_id), memory_map=True)
+        """Every vector of a file by item id, each of shape (dimensions,). Raises Unavailable where it has just gone."""
+        try:
+            table = pq.read_table(self.path(file_id), memory_map=True)
+        except FileNotFoundError:
+            raise Unavailable(
+                f"vector file {file_id} is gone; if an erasure has replaced it, trying again helps"
+            ) from None
         column = table.column("vector").combine_chunks()
         matrix = column.flatten().to_numpy().reshape(len(column), column.type.list_size)
         return dict(zip(table.column("item_id").to_pylist(), matrix, strict=True))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from services.catalog.erasing import under_way
 from services.catalog.reading import passages_at
 from services.catalog.records import Generation, Located
 from services.common.errors import MomentViolation
@@ -81,13 +82,17 @@ async def find_passages(
     """The best passages, best first. Raises MomentViolation if the catalog does not see one of them at the moment."""
     with calling("retriever"):
         hits = await nodes.retriever.search(Query(scope, Target.PASSAGES, text, vector, limit, filters))
-    located = await asyncio.to_thread(_locate, nodes, scope, [hit.item_id for hit in hits])
+    located, erasing = await asyncio.to_thread(_locate, nodes, scope, [hit.item_id for hit in hits])
+    # An erasure takes documents out of the catalog first: the index may still name them for a while.
+    hits = [hit for hit in hits if hit.doc_id not in erasing]
     strangers = [hit.item_id for hit in hits if hit.item_id not in located]
     if strangers:
         raise MomentViolation(f"the retriever gave {len(strangers)} passages that are not visible at the moment")
     return [SearchHit(located[hit.item_id], hit) for hit in hits]
 
 
-def _locate(nodes: Nodes, scope: Scope, ids: list[str]) -> dict[str, Located]:
+def _locate(nodes: Nodes, scope: Scope, ids: list[str]) -> tuple[dict[str, Located], frozenset[str]]:
+    """Where the passages stand, and which documents are being erased."""
     with nodes.catalog.read() as tx:
-        return passages_at(tx, scope.tenant, scope.collection, ids, scope.moment)
+        located = passages_at(tx, scope.tenant, scope.collection, ids, scope.moment)
+        return located, under_way(tx, scope.tenant, scope.collection)
