@@ -11,7 +11,7 @@ import typer
 
 from services.admin.client import Gateway, Json
 from services.admin.failures import Failed
-from services.admin.inputs import Upload, requests
+from services.admin.inputs import Upload, requests, steady
 from services.admin.render import clean, print_json, warn
 
 _FINAL = ("done", "failed", "cancelled")
@@ -23,10 +23,26 @@ _SHOWN_FAILURES = 50
 
 
 def send(gateway: Gateway, kind: str, files: Sequence[Upload], fields: Mapping[str, str]) -> list[Json]:
-    """Upload the files to /v1/KIND and return the jobs. History goes as one request: its collection must be new."""
+    """Upload the files to /v1/KIND and return the jobs. History goes as one request: its collection must be new.
+
+    A file that cannot be read, or changes meanwhile, is named and left out. Raises Failed where none is left, and for
+    a history, which is not to have holes.
+    """
     whole = "history" in fields
     batches: Iterable[list[Upload]] = [list(files)] if whole else requests(files, _MOST_FILES, _MOST_BYTES)
-    return [gateway.upload(f"/v1/{kind}", batch, fields)["job"] for batch in batches]
+    sent = [job for batch in batches if (job := _send(gateway, kind, batch, fields, whole))]
+    if files and not sent:
+        raise Failed("none of the files could be read")
+    return sent
+
+
+def _send(gateway: Gateway, kind: str, batch: Sequence[Upload], fields: Mapping[str, str], whole: bool) -> Json | None:
+    with steady(batch) as (copies, wrong):
+        if wrong and whole:
+            raise Failed("; ".join(wrong))
+        for reason in wrong:
+            warn(reason)
+        return gateway.upload(f"/v1/{kind}", copies, fields)["job"] if copies else None
 
 
 def follow(gateway: Gateway, job_id: str) -> Iterator[Json]:

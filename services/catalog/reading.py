@@ -163,6 +163,20 @@ def document_versions(tx: Connection, tenant: str, name: str, doc_id: str) -> li
     return rows
 
 
+def version_text(tx: Connection, tenant: str, name: str, doc_id: str, version_id: str) -> Row[Any]:
+    """A version as it was parsed, with text and pages. Raises DocumentNotFound."""
+    query = select(versions).where(
+        versions.c.tenant == tenant,
+        versions.c.collection == name,
+        versions.c.doc_id == doc_id,
+        versions.c.version_id == version_id,
+    )
+    row = tx.execute(query).one_or_none()
+    if row is None:
+        raise DocumentNotFound(f"document {doc_id[:128]!r} in collection {name!r} has no version {version_id[:64]!r}")
+    return row
+
+
 def _rectangle(table: Any) -> list[ColumnElement[int]]:
     return [table.c.valid_from, table.c.valid_to, table.c.recorded_from, table.c.recorded_to]
 
@@ -193,6 +207,7 @@ def _located(row: Row[Any]) -> Located:
         text=row.text[row.start : row.end],
         extent=_extent(row),
         dated=row.dated,
+        pages=tuple(row.pages),
     )
 
 

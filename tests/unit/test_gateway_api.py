@@ -384,7 +384,6 @@ async def test_without_a_broker_the_job_waits_in_the_catalog_and_says_so(tmp_pat
 
 BAD_UPLOADS = [
     (files(("a.exe", b"x")), {}, "'a.exe'"),
-    (files(("a.md", b"")), {}, "empty"),
     (files(("..", b"x")), {}, "file name"),
     ([("other", ("a.md", b"x"))], {}, "other"),
     (files(("a.md", b"x")), {"valid_from": "soon"}, "valid_from"),

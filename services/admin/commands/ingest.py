@@ -14,9 +14,12 @@ if TYPE_CHECKING:
 facts = typer.Typer(help="Curated facts.", no_args_is_help=True)
 
 _Paths = Annotated[
-    list[str], typer.Argument(metavar="PATH...", help="Files, directories or globs: .md .txt .jsonl(.gz).")
+    list[str],
+    typer.Argument(
+        metavar="PATH...", help="Files, directories or globs: .md .txt .html .pdf .docx .jsonl(.gz) .csv .parquet."
+    ),
 ]
-_File = Annotated[str, typer.Argument(metavar="FILE", help="A .jsonl file, gzipped or not.")]
+_File = Annotated[str, typer.Argument(metavar="FILE", help="A .jsonl(.gz), .csv or .parquet file.")]
 _History = Annotated[
     bool, typer.Option("--history", help="Rows carry recorded_at, sorted; the collection must be new.")
 ]

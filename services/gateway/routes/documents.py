@@ -11,7 +11,7 @@ from pydantic import Field, StringConstraints
 from sqlalchemy import Row
 
 from services.catalog.reading import collection as collection_row
-from services.catalog.reading import document_versions, list_documents
+from services.catalog.reading import document_versions, list_documents, version_text
 from services.gateway.bodies import Collection, Identifier, InCollection, Instant, Strict, documented
 from services.gateway.context import Using
 from services.gateway.intake import FORM, Door, receive
@@ -51,6 +51,8 @@ class DocumentsForm(Strict):
     sync: Collection | None = None
 
 
+_TEXT_FIELDS = ("doc_id", "version_id", "title", "uri", "metadata", "dated", "pages", "text")
+
 _DOOR = Door("documents", DocumentsRequest, DocumentsForm, DOCUMENT_SUFFIXES)
 
 
@@ -87,6 +89,19 @@ async def versions(doc_id: str, using: Using, collection: InCollection = "defaul
             return document_versions(tx, using.settings.tenant, collection, doc_id)
 
     return {"versions": [_version_json(row) for row in await asyncio.to_thread(read)]}
+
+
+@router.get("/v1/documents/{doc_id:path}/versions/{version_id}")
+async def version(doc_id: str, version_id: str, using: Using, collection: InCollection = "default") -> dict[str, Any]:
+    """A version's text as it was parsed: what the offsets of citations count in. `pages` are where pages begin."""
+
+    def read() -> Row[Any]:
+        with using.catalog.read() as tx:
+            collection_row(tx, using.settings.tenant, collection)
+            return version_text(tx, using.settings.tenant, collection, doc_id, version_id)
+
+    row = await asyncio.to_thread(read)
+    return {name: getattr(row, name) for name in _TEXT_FIELDS}
 
 
 def _version_json(row: Row[Any]) -> dict[str, Any]:

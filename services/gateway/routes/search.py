@@ -59,6 +59,7 @@ def _hit_json(n: int, found: SearchHit) -> dict[str, Any]:
         "uri": located.uri,
         "text": located.text,
         "section": list(located.section),
+        "page": located.page(located.start),
         "start": located.start,
         "end": located.end,
         "score": hit.score,

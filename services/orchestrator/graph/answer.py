@@ -64,11 +64,14 @@ class Citation:
     recorded_from: int
     score: float
     dated: bool = True
+    page: int | None = None
+    section: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Times as ISO strings; open ends as null; an undated document says so."""
+        """Times as ISO strings; open ends as null; an undated document says so, and so does one without pages."""
         return {
             **asdict(self),
+            "section": list(self.section),
             "valid_from": iso(self.valid_from),
             "valid_to": iso(self.valid_to),
             "recorded_from": iso(self.recorded_from),

@@ -48,4 +48,6 @@ def cite_sentence(n: int, chosen: Chosen, located: Located) -> Citation:
         recorded_from=located.extent.recorded.start,
         score=chosen.score,
         dated=located.dated,
+        page=located.page(chosen.sentence.start),
+        section=located.section,
     )
