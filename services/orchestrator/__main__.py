@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from services.common.logging import configure
+from services.common.memory import share_heaps
 from services.orchestrator.app import INGEST_QUEUE, add_tasks, create_app, start_sweeper
 from services.orchestrator.graph.stream import ANSWER_QUEUE
 from services.orchestrator.runtime import Runtime
@@ -10,6 +11,7 @@ from services.orchestrator.settings import WorkerSettings
 
 
 def main() -> None:
+    share_heaps()
     settings = WorkerSettings()
     configure("worker", settings.log_level)
     runtime = Runtime(settings)
