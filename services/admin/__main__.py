@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from services.admin.commands import evaluate, ingest, jobs, models, read, stack, sync
+from services.admin.commands import documents, evaluate, ingest, jobs, migrate, models, read, stack, sync
 from services.admin.failures import AlmanacGroup
 
 app = typer.Typer(
@@ -18,6 +18,9 @@ app = typer.Typer(
 )
 for command in (stack.up, stack.down, stack.status, ingest.ingest, sync.sync, read.collections, read.search, read.ask):
     app.command()(command)
+app.command()(documents.history)
+app.command()(documents.delete)
+app.command()(migrate.migrate)
 app.add_typer(models.app, name="models")
 app.add_typer(ingest.facts, name="facts")
 app.add_typer(jobs.app, name="jobs")

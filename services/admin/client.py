@@ -41,6 +41,9 @@ class Gateway:
     def post(self, path: str, body: Mapping[str, object]) -> Any:
         return self._call("POST", path, json=_given(body))
 
+    def delete(self, path: str, **query: object) -> Any:
+        return self._call("DELETE", path, params={name: value for name, value in query.items() if value is not None})
+
     def upload(self, path: str, files: Sequence[tuple[str, Path]], fields: Mapping[str, str]) -> Any:
         """Send files, each under the name given with it, as one multipart request."""
         with _opened(files) as parts:

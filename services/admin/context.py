@@ -34,6 +34,9 @@ KnownAt = Annotated[
 ValidFrom = Annotated[
     str | None, typer.Option("--valid-from", callback=_instant, help="Since when the documents are valid (a date).")
 ]
+ValidTo = Annotated[
+    str | None, typer.Option("--valid-to", callback=_instant, help="Until when the document is valid (a date; now).")
+]
 
 
 def settings() -> AdminSettings:

@@ -47,6 +47,19 @@ class Database:
         self.engine.dispose()
 
 
+def planned(url: str) -> str:
+    """The SQL that opening the database would run, without running or making anything. Raises Conflict."""
+    named = make_url(url)
+    if named.get_backend_name() == "sqlite" and not Path(named.database or "").is_file():
+        return schema.planned("sqlite", None)
+    engine = open_engine(url)
+    try:
+        with engine.connect() as connection:
+            return schema.planned(engine.dialect.name, schema.current(connection))
+    finally:
+        engine.dispose()
+
+
 def open_engine(url: str) -> Engine:
     """Connections as the catalog needs them. Touches nothing but the folder of a SQLite file."""
     if not url.startswith("sqlite"):

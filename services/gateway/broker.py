@@ -17,6 +17,7 @@ from services.common.telemetry import TRACEPARENT, traceparent
 from services.orchestrator.graph.stream import ANSWER_QUEUE, ANSWER_TASK, AnswerStream
 
 INGEST_TASK, INGEST_QUEUE = "almanac.ingest", "ingest"
+ADVANCE_TASK = "almanac.advance"
 WORKER_ALIVE_KEY = "almanac:worker:alive"
 
 FAILURES = (RedisError, OperationalError, OSError)
@@ -48,6 +49,10 @@ class Broker:
     async def send_job(self, job_id: str) -> None:
         """Raises one of FAILURES."""
         await self._send(INGEST_TASK, [job_id], INGEST_QUEUE)
+
+    async def send_advance(self, tenant: str, collection: str) -> None:
+        """Have the readers brought up to date. Raises one of FAILURES."""
+        await self._send(ADVANCE_TASK, [tenant, collection], INGEST_QUEUE)
 
     async def alive(self) -> bool:
         """Whether the broker answers."""

@@ -8,7 +8,7 @@ from functools import partial
 from celery import Celery, Task
 
 from services.common.telemetry import TRACEPARENT
-from services.orchestrator import answering, uploads
+from services.orchestrator import advancing, answering, uploads
 from services.orchestrator.graph.stream import ANSWER_QUEUE, ANSWER_TASK, AnswerStream
 from services.orchestrator.ingesting import Ingestion, Policy
 from services.orchestrator.runtime import Runtime
@@ -16,6 +16,7 @@ from services.orchestrator.settings import WorkerSettings
 from services.orchestrator.sweeping import Sweeper
 
 INGEST_TASK = "almanac.ingest"
+ADVANCE_TASK = "almanac.advance"
 INGEST_QUEUE = "ingest"
 
 
@@ -31,7 +32,11 @@ def create_app(settings: WorkerSettings) -> Celery:
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         worker_hijack_root_logger=False,
-        task_routes={ANSWER_TASK: {"queue": ANSWER_QUEUE}, INGEST_TASK: {"queue": INGEST_QUEUE}},
+        task_routes={
+            ANSWER_TASK: {"queue": ANSWER_QUEUE},
+            INGEST_TASK: {"queue": INGEST_QUEUE},
+            ADVANCE_TASK: {"queue": INGEST_QUEUE},
+        },
     )
     return app
 
@@ -48,6 +53,11 @@ def add_tasks(app: Celery, runtime: Runtime) -> None:
     @app.task(name=INGEST_TASK, bind=True)  # type: ignore[untyped-decorator]
     def ingest(task: Task, job_id: str) -> None:
         runtime.work(ingestion.take_up(job_id), task.request.get(TRACEPARENT))
+
+    @app.task(name=ADVANCE_TASK, bind=True)  # type: ignore[untyped-decorator]
+    def advance(task: Task, tenant: str, collection: str) -> None:
+        work = advancing.work(runtime.catalog, runtime.readers, tenant, collection)
+        runtime.work(work, task.request.get(TRACEPARENT))
 
 
 def start_sweeper(app: Celery, runtime: Runtime) -> None:

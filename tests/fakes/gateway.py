@@ -152,6 +152,7 @@ class MemoryBroker:
         self.worker, self.down = worker, down
         self.sent: list[tuple[str, int]] = []
         self.jobs: list[str] = []
+        self.advanced: list[tuple[str, str]] = []
         self.streams: dict[str, MemoryStream] = {}
         self._working: set[asyncio.Task[None]] = set()
 
@@ -168,6 +169,10 @@ class MemoryBroker:
     async def send_job(self, job_id: str) -> None:
         self._check()
         self.jobs.append(job_id)
+
+    async def send_advance(self, tenant: str, collection: str) -> None:
+        self._check()
+        self.advanced.append((tenant, collection))
 
     async def alive(self) -> bool:
         return not self.down

@@ -61,16 +61,14 @@ def upgrade(tx: Connection, revision: str = "head") -> None:
     command.upgrade(config, revision)
 
 
-def planned(engine: Engine) -> str:
-    """The SQL that `upgrade` would run, without running any of it; empty where there is nothing to do."""
-    with engine.connect() as connection:
-        found = current(connection)
+def planned(dialect: str, found: str | None) -> str:
+    """The SQL that `upgrade` would run on a database of that revision; empty where there is nothing to do."""
     if found == revisions()[-1]:
         return ""
     from alembic import command
 
     config = _config(said := io.StringIO())
-    config.attributes["dialect"] = engine.dialect.name
+    config.attributes["dialect"] = dialect
     command.upgrade(config, f"{found or 'base'}:head", sql=True)
     return said.getvalue()
 

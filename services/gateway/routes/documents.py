@@ -14,6 +14,7 @@ from services.catalog.reading import collection as collection_row
 from services.catalog.reading import document_versions, list_documents, version_text
 from services.gateway.bodies import Collection, Identifier, InCollection, Instant, Strict, documented
 from services.gateway.context import Using
+from services.gateway.ending import end_validity
 from services.gateway.intake import FORM, Door, receive
 from services.gateway.uploads import DOCUMENT_SUFFIXES
 from services.orchestrator.graph.answer import iso
@@ -77,6 +78,17 @@ async def show_all(
             return list_documents(tx, using.settings.tenant, collection, after, limit)
 
     return {"documents": [dict(row._mapping) for row in await asyncio.to_thread(read)]}
+
+
+@router.delete("/v1/documents/{doc_id:path}")
+async def end(
+    doc_id: str,
+    using: Using,
+    collection: InCollection = "default",
+    valid_to: Annotated[Instant | None, Query()] = None,
+) -> dict[str, Any]:
+    """End a document's validity, from `valid_to` or from now on; what it said before stays on record."""
+    return await end_validity(using, collection, doc_id, valid_to)
 
 
 @router.get("/v1/documents/{doc_id:path}/versions")
