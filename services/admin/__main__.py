@@ -24,6 +24,8 @@ app.command()(migrate.migrate)
 app.add_typer(models.app, name="models")
 app.add_typer(ingest.facts, name="facts")
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(maintain.reindex, name="reindex")
+app.command()(maintain.erase)
 app.add_typer(evaluate.app, name="eval")
 
 

@@ -64,12 +64,21 @@ def ask(tx: Connection, tenant: str, collection: str, doc_id: str) -> working.Jo
     if tx.execute(select(versions.c.version_id).where(*_of(versions, tenant, collection, doc_id))).first() is None:
         raise DocumentNotFound(f"there is no document {doc_id[:128]!r} in collection {collection!r}")
     _check_quiet(tx, tenant, collection)
-    job = working.create(tx, tenant, collection, ERASE, {"doc_id": doc_id})
+    job = working.create(tx, tenant, collection, ERASE, {"doc_id": doc_id, "files": []})
     clock = now()
     here = {"tenant": tenant, "collection": collection, "doc_id": doc_id}
     row = {"erasure_id": job.job_id, **here, "state": ASKED, "created_at": clock, "updated_at": clock}
     tx.execute(insert(erasures).values(row))
     return job
+
+
+def ask_rebuild(tx: Connection, tenant: str) -> working.Job:
+    """The job that rebuilds the live generation, of all collections; one under way already is that one."""
+    busy = (jobs.c.kind == REBUILD) & jobs.c.state.not_in(working.FINISHED)
+    begun = tx.execute(select(jobs.c.job_id).where(busy).limit(1)).scalar()
+    if begun is not None:
+        return working.by_id(tx, begun)
+    return working.create(tx, tenant, "*", REBUILD, {"files": []})
 
 
 def get(tx: Connection, erasure_id: str) -> Erasure:

@@ -11,7 +11,19 @@ from services.gateway.context import Opened, open_context
 from services.gateway.doorman import Doorman
 from services.gateway.metrics import Metrics
 from services.gateway.problems import add_handlers
-from services.gateway.routes import answers, chat, collections, documents, facts, health, jobs, pages, search, sync
+from services.gateway.routes import (
+    answers,
+    chat,
+    collections,
+    documents,
+    facts,
+    health,
+    jobs,
+    maintenance,
+    pages,
+    search,
+    sync,
+)
 from services.gateway.settings import GatewaySettings
 
 DESCRIPTION = "Answers from documents and facts as they stood at any moment, with citations that can be checked."
@@ -32,6 +44,6 @@ def create_app(settings: GatewaySettings, opened: Opened = open_context) -> Fast
     )
     app.add_middleware(Doorman, metrics=metrics)
     add_handlers(app)
-    for routes in (answers, chat, search, documents, facts, jobs, collections, sync, health, pages):
+    for routes in (answers, chat, search, maintenance, documents, facts, jobs, collections, sync, health, pages):
         app.include_router(routes.router)
     return app

@@ -11,6 +11,7 @@ from services.common.telemetry import TRACEPARENT
 from services.orchestrator import advancing, answering, uploads
 from services.orchestrator.graph.stream import ANSWER_QUEUE, ANSWER_TASK, AnswerStream
 from services.orchestrator.ingesting import Ingestion, Policy
+from services.orchestrator.maintaining import workers
 from services.orchestrator.runtime import Runtime
 from services.orchestrator.settings import WorkerSettings
 from services.orchestrator.sweeping import Sweeper
@@ -43,7 +44,7 @@ def create_app(settings: WorkerSettings) -> Celery:
 
 def add_tasks(app: Celery, runtime: Runtime) -> None:
     """The tasks, each a thread that waits for the loop."""
-    ingestion = Ingestion(runtime.pipeline, Policy.of(runtime.settings))
+    ingestion = Ingestion(runtime.pipeline, Policy.of(runtime.settings), workers(runtime))
 
     @app.task(name=ANSWER_TASK, bind=True)  # type: ignore[untyped-decorator]
     def answer(task: Task, answer_id: str, attempt: int) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TypeVar
 
 import structlog
@@ -24,6 +25,8 @@ from services.orchestrator.syncing import settle
 log = structlog.get_logger()
 
 Result = TypeVar("Result")
+Work = Callable[[jobs.Job, Generation], Awaitable[None]]
+"""Works a job to its end, or raises what stops it."""
 
 RENEW_SECONDS = 1.0
 """Also how long a cancelled job may go on at most, without effect."""
@@ -49,8 +52,9 @@ class Policy:
 class Ingestion:
     """The jobs of one worker. Small ones and bulk ones have slots of their own, so that neither waits for the other."""
 
-    def __init__(self, pipeline: Pipeline, policy: Policy) -> None:
-        self._pipeline, self._policy = pipeline, policy
+    def __init__(self, pipeline: Pipeline, policy: Policy, others: Mapping[str, Work] = MappingProxyType({})) -> None:
+        """`others`: what works on jobs of the kinds that are no ingestion."""
+        self._pipeline, self._policy, self._others = pipeline, policy, others
         self._slots = {
             jobs.SMALL: asyncio.Semaphore(policy.small),
             jobs.BULK: asyncio.Semaphore(policy.bulk),
@@ -114,6 +118,9 @@ class Ingestion:
         current, generation = await self._run(read)
         if current.attempts != job.attempts:
             raise Conflict(f"another worker has job {job.job_id}")
+        if current.kind in self._others:
+            await self._others[current.kind](current, generation)
+            return
         await self._pipeline.run(current, generation)
         done = await self._run(lambda tx: jobs.by_id(tx, job.job_id))
         await asyncio.to_thread(settle, self._pipeline.catalog, done, self._pipeline.parsers)

@@ -7,7 +7,7 @@ whoever worked on the answer before: the check and the append are one atomic scr
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from redis.asyncio import Redis
 
@@ -71,6 +71,13 @@ class AnswerStream:
             for position, fields in entries:
                 after = position.decode()
                 yield after, _event(fields)
+
+
+async def forget(redis: Redis, answer_ids: Sequence[str]) -> None:
+    """Drop what is kept of the answers; whoever still writes to one is fenced."""
+    keys = [f"almanac:answer:{answer_id}{part}" for answer_id in answer_ids for part in ("", ":attempt")]
+    if keys:
+        await redis.delete(*keys)
 
 
 def _event(fields: dict[bytes, bytes]) -> Event:

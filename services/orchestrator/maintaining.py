@@ -1,0 +1,29 @@
+"""Jobs that take nothing in: documents are erased, readers rebuilt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+
+from pipelines.erase import LOG, Eraser
+from pipelines.rebuild import Rebuilder
+from services.catalog.erasing import ERASE, REBUILD
+from services.orchestrator.graph.stream import forget
+from services.orchestrator.ingesting import Work
+from services.orchestrator.runtime import Runtime
+
+
+def workers(runtime: Runtime) -> Mapping[str, Work]:
+    """What works on each kind of job."""
+    catalog, readers = runtime.catalog, runtime.readers
+    retriever, features = runtime.nodes.retriever, runtime.nodes.features
+    eraser = Eraser(
+        catalog,
+        runtime.pipeline.files,
+        readers,
+        retriever,
+        features,
+        partial(forget, runtime.redis),
+        runtime.settings.home / LOG,
+    )
+    return {ERASE: eraser.run, REBUILD: Rebuilder(catalog, readers, retriever, features).run}
