@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from services.admin.commands import documents, evaluate, ingest, jobs, migrate, models, read, stack, sync
+from services.admin.commands import documents, evaluate, ingest, jobs, maintain, migrate, models, read, stack, sync
 from services.admin.failures import AlmanacGroup
 
 app = typer.Typer(
