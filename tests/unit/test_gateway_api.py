@@ -374,6 +374,32 @@ async def test_facts_come_as_json_and_as_a_file(app, client):
     assert (await stored_job(app, response))[1].collection == "default"
 
 
+async def test_an_empty_file_does_not_keep_the_others_out(app, client):
+    response = await client.post("/v1/documents", files=files(("a.md", b""), ("b.pdf", b"%PDF")))
+    _, stored = await stored_job(app, response)
+    assert [Path(file["path"]).stat().st_size for file in stored.request["files"]] == [0, 4]
+
+
+async def test_a_version_is_shown_as_it_was_parsed(client):
+    (hit,) = (await client.post("/v1/search", json={"query": "harbour", **HERE})).json()["hits"]
+    assert hit["page"] is None and hit["section"] == ["History"]
+    url = f"/v1/documents/{hit['doc_id']}/versions"
+    shown = (await client.get(f"{url}/{hit['version_id']}", params=HERE)).json()
+    assert shown["text"][hit["start"] : hit["end"]] == hit["text"]
+    assert shown == {
+        "doc_id": "port/harbour",
+        "version_id": hit["version_id"],
+        "title": "Harbour",
+        "uri": "https://example.org/harbour",
+        "metadata": {},
+        "dated": False,
+        "pages": [],
+        "text": TEXT,
+    }
+    assert (await client.get(f"{url}/none", params=HERE)).status_code == 404
+    assert (await client.get(f"/v1/documents/other/versions/{hit['version_id']}", params=HERE)).status_code == 404
+
+
 async def test_without_a_broker_the_job_waits_in_the_catalog_and_says_so(tmp_path):
     async with gateway(tmp_path, answering(), MemoryBroker(down=True)) as app, client_of(app) as client:
         response = await client.post("/v1/documents", files=files(("a.md", b"# A")))
