@@ -38,6 +38,8 @@ from tests.property.naive import Log
 HISTORIES = 1_000
 GENERATION = Generation("g1", "test", 2)
 A_TRANSACTION = 40
+DAY = 86_400_000_000
+FIRST_RECORD = parse_instant("2020-01-01")
 YEARS = [parse_instant(f"{year}-03-01") for year in ("0300", "1150", "1901", "1950", "2019", "2300")]
 AXIS = sorted([OPEN_START, OPEN_START + 1, *(year + step for year in YEARS for step in (0, 1, 5)), OPEN_END - 1])
 KINDS = ("new", "later", "late", "correction", "again", "undated", "ended now", "ended", "withdrawn", "refused", "idle")
@@ -50,9 +52,11 @@ class End:
     of: DocumentIn | FactIn
     valid_from: int | None
     valid_to: int | None
+    recorded_at: int | None = None
 
 
 Row = DocumentIn | FactIn | End
+ValidTime = tuple[int | None, int | None]
 
 
 @dataclass
@@ -61,6 +65,7 @@ class Place:
 
     tenant: str
     name: str
+    history_job: str = ""
     documents: dict[str, Log] = field(default_factory=lambda: defaultdict(Log))
     questions: dict[str, Log] = field(default_factory=lambda: defaultdict(Log))
     versions: dict[str, DocumentIn] = field(default_factory=dict)
@@ -93,6 +98,10 @@ class Place:
         return self.log_of(row).say(start, row.valid_to, content, recorded)
 
 
+def _over(row: DocumentIn | FactIn, span: ValidTime) -> DocumentIn | FactIn:
+    return replace(row, valid_from=span[0], valid_to=span[1])
+
+
 class Writer:
     """Makes up histories; a version shares passages with others of its document."""
 
@@ -102,18 +111,26 @@ class Writer:
     def history(self, number: int) -> Iterator[Row]:
         make = self._document if self._dice.random() < 0.6 else self._fact
         said: list[DocumentIn | FactIn] = []
+        undated = self._dice.random() < 0.2
         for _ in range(self._dice.choice([1, 2, 3, 4, 5, 6])):
             if said and self._dice.random() < 0.3:
                 yield End(self._dice.choice(said), *self._span())
                 continue
-            start, end = self._span()
-            again = bool(said) and self._dice.random() < 0.2
-            row = self._dice.choice(said) if again else make(number)
-            row = row if again and self._dice.random() < 0.5 else replace(row, valid_from=start, valid_to=end)
-            said.append(row)
-            yield row
+            span = (None, None) if undated else self._span()
+            said.append(self._again(said, span) if said and self._dice.random() < 0.35 else _over(make(number), span))
+            yield said[-1]
 
-    def _span(self) -> tuple[int | None, int | None]:
+    def _again(self, said: Sequence[DocumentIn | FactIn], span: ValidTime) -> DocumentIn | FactIn:
+        """What was said once, as it was, over another span, or with other metadata alone."""
+        row = self._dice.choice(said)
+        match self._dice.randrange(3):
+            case 0:
+                return _over(row, span)
+            case 1 if isinstance(row, DocumentIn):
+                return replace(row, metadata={"k": self._dice.choice("ab")})
+        return row
+
+    def _span(self) -> ValidTime:
         start, end = sorted(self._dice.sample(AXIS, 2))
         return self._dice.choice([None, start, start, start]), self._dice.choice([None, end])
 
@@ -151,7 +168,7 @@ class World:
     def record(self, place: Place, rows: Sequence[Row]) -> None:
         """One transaction; the record time of each change is read from the catalog's own log of events."""
         with self.catalog.write() as tx:
-            recorder = Recorder(tx, place.tenant, place.name)
+            recorder = Recorder(tx, place.tenant, place.name, place.history_job)
             outcomes = [_told(recorder, place, row) for row in rows]
             newest = recorder.close(self._vectors(place, rows))
             table = events.c
@@ -160,7 +177,7 @@ class World:
             clock = list(tx.execute(query.order_by(table.recorded_at)).scalars())
         assert len(clock) == len(set(clock)) == outcomes.count(True)
         for row, outcome in zip(rows, outcomes, strict=True):
-            recorded = clock.pop(0) if outcome else place.records[-1] + 1
+            recorded = clock.pop(0) if outcome else max(place.records[-1] + 1, row.recorded_at or OPEN_START)
             self.seen[_kind(place, row, outcome)] += 1
             try:
                 assert place.take(row, recorded) == outcome, row
@@ -271,8 +288,9 @@ def _told(recorder: Recorder, place: Place, row: Row) -> bool | None:
         if isinstance(row, FactIn):
             return recorder.fact(row)
         if isinstance(row.of, DocumentIn):
-            return recorder.end(row.of.doc_id, row.valid_from, row.valid_to)
-        return recorder.end_fact(row.of.question_key(place.tenant, place.name), row.valid_from, row.valid_to)
+            return recorder.end(row.of.doc_id, row.valid_from, row.valid_to, row.recorded_at)
+        question = row.of.question_key(place.tenant, place.name)
+        return recorder.end_fact(question, row.valid_from, row.valid_to, row.recorded_at)
     except InvalidDocument:
         return None
 
@@ -298,6 +316,15 @@ def _kind(place: Place, row: Row, outcome: bool | None) -> str:
     return "late"
 
 
+def with_past(dice: random.Random, rows: Sequence[Row], clock: int) -> tuple[list[Row], int]:
+    """The rows as an imported history: sorted by record time, some of one instant; and the last one's time."""
+    dated: list[Row] = []
+    for row in rows:
+        clock += dice.choice([0, 0, 1, 7, DAY])
+        dated.append(replace(row, recorded_at=clock))
+    return dated, clock
+
+
 def live(world: World, histories: int) -> None:
     """Record the histories, interleaved, the readers now and then told of what there is, and look things up."""
     writer = Writer(world.dice)
@@ -307,10 +334,14 @@ def live(world: World, histories: int) -> None:
         turns = sorted(world.dice.choices(range(6), k=len(made)))
         for turn, row in zip(turns, made, strict=True):
             due[number % len(world.places) * 6 + turn].append(row)
+    clock = FIRST_RECORD
     for turn in range(6):
         for number, place in enumerate(world.places):
-            for rows in batched(due[number * 6 + turn], A_TRANSACTION):
-                world.record(place, rows)
+            rows = due[number * 6 + turn]
+            if place.history_job:
+                rows, clock = with_past(world.dice, rows, clock)
+            for some in batched(rows, A_TRANSACTION):
+                world.record(place, some)
             if world.dice.random() < 0.7 and len(place.records) > 1:
                 world.tell(
                     place, world.dice.choice([place.records[-1], max(place.told, world.dice.choice(place.records))])
@@ -324,7 +355,8 @@ def live(world: World, histories: int) -> None:
 def test_what_is_visible_at_every_moment_is_what_the_replay_of_the_log_says(
     seed: int, histories: int, catalog_url: str, tmp_path: Path
 ) -> None:
-    places = [Place(tenant, name) for tenant in ("acme", "rival") for name in ("notes", "other", "third")]
+    places = [Place(tenant, name) for tenant in ("acme", "rival") for name in ("notes", "other")]
+    places += [Place(tenant, "history", history_job="j") for tenant in ("acme", "rival")]
     world = World(random.Random(seed), Database(catalog_url), VectorFiles(tmp_path / "vectors"), places)
     try:
         live(world, HISTORIES if histories > HISTORIES else histories // 2)
