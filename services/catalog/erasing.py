@@ -37,6 +37,7 @@ from services.common.nodes.features import DOCUMENTS
 ERASE, REBUILD = "erase", "rebuild"
 """The kinds of jobs that must not run side by side: a rebuild would bring back what is being erased."""
 ASKED, DONE = "asked", "done"
+_PATIENCE_US = 60_000_000
 _HARMLESS = ("facts", ERASE)
 
 
@@ -70,6 +71,19 @@ def ask(tx: Connection, tenant: str, collection: str, doc_id: str) -> working.Jo
     row = {"erasure_id": job.job_id, **here, "state": ASKED, "created_at": clock, "updated_at": clock}
     tx.execute(insert(erasures).values(row))
     return job
+
+
+def stalled(tx: Connection) -> list[tuple[str, str]]:
+    """(tenant, job id) of the erasures that failed a while ago."""
+    quiet = (jobs.c.state == working.FAILED) & (jobs.c.updated_at < now() - _PATIENCE_US)
+    query = select(jobs.c.tenant, jobs.c.job_id).join(erasures, erasures.c.erasure_id == jobs.c.job_id)
+    return [(tenant, job_id) for tenant, job_id in tx.execute(query.where(quiet, _unfinished()))]
+
+
+def resume(tx: Connection) -> None:
+    """Queue them again: what is to be erased does not stay for want of a node."""
+    for tenant, job_id in stalled(tx):
+        working.retry(tx, tenant, job_id)
 
 
 def ask_rebuild(tx: Connection, tenant: str) -> working.Job:

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from pipelines.advance import Readers
-from services.catalog import jobs
+from services.catalog import erasing, jobs
 from services.catalog.engine import Database
 from services.catalog.records import Generation
 from services.catalog.state import VIEWS, index_reader, known_collections, lagging, live_generation, view_reader
@@ -79,6 +79,11 @@ class Sweeper:
             return live_generation(tx), known_collections(tx)
 
     def _abandoned(self) -> list[str]:
+        with self._catalog.read() as tx:
+            stalled = erasing.stalled(tx)
+        if stalled:
+            with self._catalog.write() as tx:
+                erasing.resume(tx)
         with self._catalog.read() as tx:
             return [job.job_id for job in jobs.abandoned(tx)]
 

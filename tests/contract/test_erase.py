@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import random
 
 import pytest
 from sqlalchemy import select
@@ -13,6 +14,7 @@ from pipelines.rebuild import Rebuilder
 from services.catalog import answers, erasing, jobs
 from services.catalog.commit import Recorder, VectorFile
 from services.catalog.engine import Database
+from services.catalog.reading import passages_at
 from services.catalog.records import DocumentIn, FactIn, Generation, PassageIn
 from services.catalog.state import ensure_generation
 from services.catalog.tables import metadata
@@ -211,6 +213,48 @@ async def test_an_erasure_killed_at_any_step_goes_on_where_it_was(almanac, monke
     assert almanac.state(job) == erasing.DONE and "marker" not in almanac.text()
     assert {doc for _, doc, _ in await almanac.hits("owl", newest)} == {"kept"}
     assert len(list((almanac.home / "vectors").iterdir())) == 2
+
+
+async def test_an_erasure_that_failed_is_queued_again_after_a_while(almanac, monkeypatch):
+    await filled(almanac)
+    job = almanac.ask("secret")
+    for pause, state in ((60_000_000, jobs.FAILED), (0, jobs.QUEUED)):
+        monkeypatch.setattr(erasing, "_PATIENCE_US", pause)
+        with almanac.catalog.write() as tx:
+            jobs.finish(tx, job.job_id, jobs.FAILED)
+            erasing.resume(tx)
+            assert jobs.by_id(tx, job.job_id).state == state
+    await almanac.work(almanac.eraser, job)
+    with almanac.catalog.write() as tx:
+        erasing.resume(tx)
+        assert jobs.by_id(tx, job.job_id).state == jobs.DONE
+
+
+async def test_no_other_document_is_shown_otherwise_at_any_moment(almanac, seed):
+    dice = random.Random(seed)
+    names = [f"d{number}" for number in range(6)]
+    records = []
+    for number in range(24):
+        start = dice.randrange(0, 90)
+        row = document(dice.choice(names), f"the owl {number}", "the same owl", valid_from=start, valid_to=start + 30)
+        records.append(await almanac.record(row))
+
+    async def shown():
+        """(as_of, known_at, document, passage) of everything that is found, in the index and in the catalog."""
+        seen = set()
+        for as_of, known_at in [(as_of, at) for as_of in range(0, 120, 7) for at in records[::3]]:
+            moment = Moment(as_of, known_at)
+            query = Query(Scope(TENANT, HERE, "g1", moment), Target.PASSAGES, "owl", None, 100)
+            hits = {hit.item_id: hit.doc_id for hit in await almanac.retriever.search(query)}
+            with almanac.catalog.read() as tx:
+                assert set(passages_at(tx, TENANT, HERE, list(hits), moment)) == set(hits)
+            seen |= {(as_of, known_at, doc, item) for item, doc in hits.items()}
+        return seen
+
+    before = await shown()
+    await almanac.erase("d3")
+    assert any(doc == "d3" for _, _, doc, _ in before)
+    assert await shown() == {one for one in before if one[2] != "d3"}
 
 
 async def _then_killed(work):
