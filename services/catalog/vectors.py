@@ -1,12 +1,10 @@
 """Vector files: Parquet, one immutable file per batch, vectors by item id.
 
-A file counts only once a catalog transaction names it; whatever else lies in the directory is an orphan.
+A file counts only once a catalog transaction names it; whatever else lies there is an orphan.
 """
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -15,19 +13,18 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from services.catalog.places import ago, open_place
 from services.common.errors import Unavailable
 
 Vectors = npt.NDArray[np.float32]
+_SUFFIX = ".parquet"
 
 
 class VectorFiles:
-    """The vector files of one directory."""
+    """The vector files of one place: a local directory, or the URL of a prefix in object storage."""
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-
-    def path(self, file_id: str) -> Path:
-        return self._directory / f"{file_id}.parquet"
+    def __init__(self, location: Path | str) -> None:
+        self._place = open_place(location)
 
     def write(self, file_id: str, item_ids: Sequence[str], vectors: Vectors) -> None:
         """Write a file durably; vectors has shape (len(item_ids), dimensions)."""
@@ -36,30 +33,32 @@ class VectorFiles:
         table = pa.table(
             {"item_id": pa.array(item_ids, pa.string()), "vector": pa.FixedSizeListArray.from_arrays(flat, width)}
         )
-        self._directory.mkdir(parents=True, exist_ok=True)
-        partial = self.path(file_id).with_suffix(".partial")
-        with partial.open("wb") as sink:
-            pq.write_table(table, sink, compression="zstd")
-            sink.flush()
-            os.fsync(sink.fileno())
-        partial.replace(self.path(file_id))
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink, compression="zstd")
+        self._place.put(_name(file_id), sink.getvalue())
 
     def remove(self, file_id: str) -> None:
         """Remove a file, if it is there."""
-        self.path(file_id).unlink(missing_ok=True)
+        self._place.remove(_name(file_id))
 
     def exists(self, file_id: str) -> bool:
-        return self.path(file_id).exists()
+        return self._place.exists(_name(file_id))
 
     def settled(self, seconds: float) -> list[str]:
         """The files that were written longer ago than that."""
-        before = time.time() - seconds
-        return [path.stem for path in self._directory.glob("*.parquet") if path.stat().st_mtime < before]
+        return [name.removesuffix(_SUFFIX) for name in self._place.names(ago(seconds)) if name.endswith(_SUFFIX)]
+
+    def remove_broken(self, seconds: float) -> int:
+        """Remove what a writer that died longer ago than that left unfinished; returns how many files."""
+        broken = [name for name in self._place.names(ago(seconds)) if not name.endswith(_SUFFIX)]
+        for name in broken:
+            self._place.remove(name)
+        return len(broken)
 
     def read(self, file_id: str) -> dict[str, Vectors]:
         """Every vector of a file by item id, each of shape (dimensions,). Raises Unavailable where it has just gone."""
         try:
-            table = pq.read_table(self.path(file_id), memory_map=True)
+            table = pq.read_table(pa.BufferReader(self._place.get(_name(file_id))))
         except FileNotFoundError:
             raise Unavailable(
                 f"vector file {file_id} is gone; if an erasure has replaced it, trying again helps"
@@ -80,3 +79,7 @@ class VectorFiles:
                 if vector.shape != (dimensions,):
                     raise ValueError(f"vector file {file_id}: {item} has shape {vector.shape}, not ({dimensions},)")
                 yield item, vector
+
+
+def _name(file_id: str) -> str:
+    return f"{file_id}{_SUFFIX}"

@@ -29,7 +29,11 @@ class Settings(BaseSettings):
     models_manifest: Path | None = Field(None, description="Another manifest than the packaged `models.toml`.")
     encoder_model: str = Field("all-MiniLM-L6-v2", description="The encoder of new index generations.")
     catalog_url: str = Field("", description="SQLAlchemy URL of the catalog. Default: SQLite under `home`.")
-    vectors_dir: Path = Field(_UNSET, description="Where vector files lie. Default: `home/vectors`.")
+    vectors_dir: str = Field(
+        "",
+        description="Where vector files lie: a directory, or a URL such as `s3://bucket/prefix` (install the extra `s3`; "
+        "credentials and endpoint as `AWS_*` variables). Default: `home/vectors`.",
+    )
     uploads_dir: Path = Field(_UNSET, description="Where uploads wait for ingestion. Default: `home/uploads`.")
     broker_url: str = Field("", description="Redis URL of broker and streams. Default: the embedded Valkey.")
     encoder_address: str = Field("", description="gRPC address of the encoder. Default: a unix socket.")
@@ -44,7 +48,7 @@ class Settings(BaseSettings):
             "home": home,
             "models_dir": self._or(self.models_dir, Path.home() / ".cache" / "almanac" / "models"),
             "catalog_url": self.catalog_url or f"sqlite:///{home / 'catalog.db'}",
-            "vectors_dir": self._or(self.vectors_dir, home / "vectors"),
+            "vectors_dir": self._vectors(home),
             "uploads_dir": self._or(self.uploads_dir, home / "uploads"),
             "broker_url": self.broker_url or f"unix://{self.run_dir / 'valkey.sock'}",
         }
@@ -54,6 +58,11 @@ class Settings(BaseSettings):
         for name, value in defaults.items():
             object.__setattr__(self, name, value)
         return self
+
+    def _vectors(self, home: Path) -> str:
+        if "://" in self.vectors_dir:
+            return self.vectors_dir
+        return str(Path(self.vectors_dir).resolve() if self.vectors_dir else home / "vectors")
 
     @staticmethod
     def _or(given: Path, default: Path) -> Path:
