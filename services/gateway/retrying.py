@@ -26,7 +26,7 @@ async def resume(context: Context, job_id: str) -> dict[str, Any]:
     def within() -> jobs.Job:
         with context.catalog.write() as tx:
             job = jobs.retry(tx, context.settings.tenant, job_id)
-            _require(job.request["files"])
+            _require(job.request.get("files", ()))
             return job
 
     return await queued(context, await asyncio.to_thread(within))

@@ -135,3 +135,11 @@ async def test_a_synced_folder_is_asked_about_and_pruned(app, client):
     ended(app, job, jobs.DONE, failure(1))
     refused = await client.post(f"/v1/jobs/{job}/retry?failed=true")
     assert refused.status_code == 409 and "almanac sync" in refused.json()["detail"]
+
+
+async def test_a_job_without_an_upload_is_queued_again_too(app, client):
+    with catalog(app).write() as tx:
+        job = jobs.create(tx, "local", COLLECTION, "reindex", {}).job_id
+        jobs.acquire(tx, job)
+        jobs.finish(tx, job, jobs.FAILED, "the retriever does not answer")
+    assert (await client.post(f"/v1/jobs/{job}/retry")).status_code == 202
