@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pyarrow as pa
 
@@ -67,7 +67,12 @@ class Directory:
         return (self._directory / name).exists()
 
     def names(self, before: float) -> list[str]:
-        return [path.name for path in self._directory.glob("*") if path.stat().st_mtime < before]
+        found = []
+        for path in self._directory.glob("*"):
+            with suppress(FileNotFoundError):  # renamed or removed since it was listed
+                if path.stat().st_mtime < before:
+                    found.append(path.name)
+        return found
 
 
 class ObjectStorage:
@@ -101,8 +106,12 @@ class ObjectStorage:
 
     def names(self, before: float) -> list[str]:
         with self._reached():
-            found = self._files.find(self._root)
-            return [path.rpartition("/")[2] for path in found if self._files.modified(path).timestamp() < before]
+            found = self._files.find(self._root, detail=True)
+            return [path.rpartition("/")[2] for path, told in found.items() if self._written(path, told) < before]
+
+    def _written(self, path: str, told: dict[str, Any]) -> float:
+        """S3 says it in the listing; others are asked file by file."""
+        return float((told.get("LastModified") or self._files.modified(path)).timestamp())
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"

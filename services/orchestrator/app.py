@@ -7,6 +7,7 @@ from functools import partial
 
 from celery import Celery, Task
 
+from services.catalog.orphans import sweep_orphans
 from services.common.telemetry import TRACEPARENT
 from services.orchestrator import advancing, answering, uploads
 from services.orchestrator.graph.stream import ANSWER_QUEUE, ANSWER_TASK, AnswerStream
@@ -61,6 +62,11 @@ def add_tasks(app: Celery, runtime: Runtime) -> None:
         runtime.work(work, task.request.get(TRACEPARENT))
 
 
+def _tidy(runtime: Runtime) -> None:
+    uploads.tidy(runtime.catalog, runtime.settings.uploads_dir, runtime.settings.upload_days)
+    sweep_orphans(runtime.catalog, runtime.pipeline.files)
+
+
 def start_sweeper(app: Celery, runtime: Runtime) -> None:
     """Sweep on the loop for as long as it runs."""
     settings = runtime.settings
@@ -69,7 +75,7 @@ def start_sweeper(app: Celery, runtime: Runtime) -> None:
         runtime.readers,
         runtime.redis,
         lambda job_id: app.send_task(INGEST_TASK, [job_id], queue=INGEST_QUEUE),
-        partial(uploads.tidy, runtime.catalog, settings.uploads_dir, settings.upload_days),
+        partial(_tidy, runtime),
         settings.sweep_seconds,
     )
     asyncio.run_coroutine_threadsafe(sweeper.run(), runtime.loop)
