@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from services.common.errors import InvalidRequest
@@ -18,7 +18,11 @@ _LINE = re.compile(r"[^\n]*\n|[^\n]+")
 _FENCE = re.compile(r" {0,3}(```+|~~~+)")
 _BLANK_LINES = re.compile(r"\n(?:[ \t\r]*\n)+")
 _WORD = re.compile(r"\S+")
+_SPACE = re.compile(r"\s*")
 _HEADER_SHARE = 0.5
+_LONGEST_HEADING = 1_000
+_CHARACTERS_A_TOKEN = 32
+"""More in a passage is no prose, and counting its tokens to find that out would take long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +69,7 @@ def _sections(text: str) -> Iterator[tuple[Section, int, int]]:
     start = position = 0
     for line in _LINE.findall(text):
         fence = _fenced(fence, line)
-        heading = None if fence else _HEADING.match(line)
+        heading = None if fence or len(line) > _LONGEST_HEADING else _HEADING.match(line)
         if heading:
             yield tuple(name for _, name in levels), start, position
             level = len(heading[1])
@@ -129,7 +133,7 @@ class _Packer:
         Greedy, so that an edit leaves the passages before it as they were; only the last two share evenly.
         """
         room = self._max - self._empty
-        rest = sum(piece.tokens for piece in pieces[begin:])
+        rest = _tokens(pieces, begin, 2 * room)
         goal = rest / 2 if room < rest <= 2 * room else room
         last, used = begin, 0
         while last < len(pieces) and used + pieces[last].tokens <= room and used + pieces[last].tokens / 2 <= goal:
@@ -163,25 +167,38 @@ class _Packer:
 
     def _words(self, start: int, end: int) -> Iterator[_Piece]:
         """Runs of as many words as fit; a word too long is cut."""
-        ends = [start + match.end() for match in _WORD.finditer(self._text[start:end])]
+        ends = [match.end() for match in _WORD.finditer(self._text, start, end)]
+        done = 0
         while start < end:
-            stop = self._furthest(start, ends) or self._furthest(start, list(range(start + 1, ends[0] + 1)))
-            if not stop:
+            words = self._furthest(start, ends, done)
+            stop = (
+                ends[words - 1] if words > done else start + self._furthest(start, range(start + 1, ends[done] + 1), 0)
+            )
+            if stop == start:
                 raise InvalidRequest(f"a passage of {self._max} tokens has no room beside its title")
             yield self._piece(start, stop)
-            start = stop + len(self._text[stop:end]) - len(self._text[stop:end].lstrip())
-            ends = [candidate for candidate in ends if candidate > stop]
+            done = max(words, done + (stop == ends[done]))
+            start = self._after_space(stop, end)
 
-    def _furthest(self, start: int, ends: list[int]) -> int:
-        """The last of these ends that fits, 0 where none does."""
-        low, high = 0, len(ends)
+    def _after_space(self, start: int, end: int) -> int:
+        found = _SPACE.match(self._text, start, end)
+        return found.end() if found else start
+
+    def _furthest(self, start: int, ends: Sequence[int], done: int) -> int:
+        """How many of these ends are passed by the text that fits, those done included. Longer steps, then shorter."""
+        step, low = 16, done
+        while low + step <= len(ends) and self._fits(start, ends[low + step - 1]):
+            low, step = low + step, 2 * step
+        high = min(len(ends), low + step - 1)
         while low < high:
             middle = (low + high + 1) // 2
             low, high = (middle, high) if self._fits(start, ends[middle - 1]) else (low, middle - 1)
-        return ends[low - 1] if low else 0
+        return low
 
     def _fits(self, start: int, end: int) -> bool:
-        return self._tokens(start, end) <= self._max
+        if end - start > self._max * _CHARACTERS_A_TOKEN:
+            return False
+        return self._count(self._header + self._text[start:end]) <= self._max
 
     def _piece(self, start: int, end: int) -> _Piece:
         return _Piece(start, end, self._tokens(start, end) - self._empty)
@@ -191,6 +208,16 @@ class _Packer:
         if (start, end) not in self._counted:
             self._counted[start, end] = self._count(self._header + self._text[start:end])
         return self._counted[start, end]
+
+
+def _tokens(pieces: Sequence[_Piece], begin: int, most: int) -> int:
+    """The tokens of the pieces from there on; more than `most` are not counted to their end."""
+    total = 0
+    for place in range(begin, len(pieces)):
+        total += pieces[place].tokens
+        if total > most:
+            break
+    return total
 
 
 def _paragraphs(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:

@@ -183,3 +183,18 @@ def test_sentences_are_in_order_trimmed_and_cover_all_but_white_space(text: str)
     assert all(before[1] <= after[0] for before, after in pairwise(spans))
     inside = {i for start, end in spans for i in range(start, end)}
     assert all(c.isspace() or i in inside for i, c in enumerate(text))
+
+
+@pytest.mark.parametrize(
+    "text", ["x" * 400_000, "aB3/" * 100_000, "# " + "# " * 200_000, "word " * 80_000, "港" * 400_000]
+)
+def test_text_that_is_no_prose_is_divided_in_a_time_that_grows_with_its_length(text):
+    counted = 0
+
+    def count(part: str) -> int:
+        nonlocal counted
+        counted += len(part)
+        return 2 + len(part) // 4
+
+    assert len(chunk(text, "", count, 256)) > 100
+    assert counted < 40 * len(text)
