@@ -32,7 +32,7 @@ from services.common.errors import Conflict, InvalidDocument, Unavailable
 from services.common.nodes.encoder import Encoder
 
 BATCH_ROWS = 32
-BATCH_PASSAGES = 256
+BATCH_PASSAGES = 128
 
 
 @dataclass(frozen=True, slots=True)
