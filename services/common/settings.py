@@ -31,8 +31,8 @@ class Settings(BaseSettings):
     catalog_url: str = Field("", description="SQLAlchemy URL of the catalog. Default: SQLite under `home`.")
     vectors_dir: str = Field(
         "",
-        description="Where vector files lie: a directory, or a URL such as `s3://bucket/prefix` (install the extra `s3`; "
-        "credentials and endpoint as `AWS_*` variables). Default: `home/vectors`.",
+        description="Where vector files lie: a directory, or a URL such as `s3://bucket/prefix` (install the extra "
+        "`s3`; credentials and endpoint as `AWS_*` variables). Default: `home/vectors`.",
     )
     uploads_dir: Path = Field(_UNSET, description="Where uploads wait for ingestion. Default: `home/uploads`.")
     broker_url: str = Field("", description="Redis URL of broker and streams. Default: the embedded Valkey.")

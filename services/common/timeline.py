@@ -52,12 +52,13 @@ def replay(log: Iterable[Assertion[Content]], moment: Moment) -> Content | None:
 def assertion_span(current: Sequence[Piece[Content]], start: int, end: int | None) -> Span:
     """The span an assertion covers: without an end it lasts until the next change already on record.
 
-    So a version that arrives late, with an earlier `valid_from`, does not overwrite the later ones.
+    So a version that arrives late, with an earlier `valid_from`, does not overwrite the later ones, nor does it bring
+    back what has ended.
     """
     if end is not None:
         return Span(start, end)
-    later = [piece.valid.start for piece in current if piece.valid.start > start]
-    return Span(start, min(later, default=OPEN_END))
+    edges = (edge for piece in current for edge in (piece.valid.start, piece.valid.end))
+    return Span(start, min((edge for edge in edges if edge > start), default=OPEN_END))
 
 
 def splice(current: Sequence[Piece[Content]], valid: Span, content: Content | None) -> Splice[Content]:

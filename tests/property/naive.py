@@ -58,7 +58,8 @@ class Log:
                 return False
             start = recorded if runs else OPEN_START
         if end is None:
-            end = min((first for first, _, _ in runs if first > start), default=OPEN_END)
+            edges = [edge for first, last, _ in runs for edge in (first, last)]
+            end = min((edge for edge in edges if edge > start), default=OPEN_END)
         if end <= start:
             raise ValueError
         if self._says(runs, start, end, content):

@@ -61,3 +61,10 @@ def test_a_statement_tells_until_when_it_holds(changes):
     for piece in current:
         newest = max((row for row in statements if row.event == piece.valid.start), key=lambda row: row.created)
         assert newest.content == piece.content and newest.until == piece.valid.end
+
+
+def test_a_late_version_does_not_bring_back_what_has_ended():
+    current = [Piece(Span(0, 10), "A")]
+    assert assertion_span(current, 5, None) == Span(5, 10)
+    assert assertion_span(current, 10, None) == Span(10, OPEN_END)
+    assert assertion_span(current, 5, 20) == Span(5, 20)
