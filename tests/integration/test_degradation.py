@@ -10,6 +10,7 @@ from pipelines.advance import Readers
 from pipelines.chunk import chunk
 from pipelines.encode import encode, missing, wanted
 from pipelines.load import load
+from pipelines.parsers.pool import ParserPool
 from pipelines.records import Source
 from services.catalog.commit import Recorder, VectorFile
 from services.catalog.engine import Database
@@ -70,7 +71,7 @@ def asked(tmp_path_factory):
         retriever = IndexRetriever(open_engine("memory", home, 0), wait_seconds=0.2)
         features = PointInTimeFeatures(MemoryBackend(), 0.2)
         sources = [Source(str(EXAMPLES / name), name) for name in ("history.jsonl", "facts.jsonl")]
-        rows = [chunked(loaded.row) for loaded in load(sources, history=True)]
+        rows = [chunked(loaded.row) for loaded in load(sources, True, ParserPool())]
         with database.write() as tx:
             ensure_generation(tx, GENERATION)
             texts = missing(tx, wanted(rows, "local", "almanac"), GENERATION.encoder)
