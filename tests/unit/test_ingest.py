@@ -275,7 +275,7 @@ async def test_a_job_goes_on_where_it_was_and_encodes_nothing_twice_that_was_com
     assert len(bench.encoder.texts) == 900 - committed and stands.cursor < 90 == job.cursor
     assert (job.counts["versions"], job.counts["encoded"], job.counts["documents"]) == (90, 900, 90)
     assert len(bench.standing()) == len(set(bench.standing().values())) == 900
-    # A stretch whose sending was cut off is sent again; the index takes a point once (tests/contract/test_retriever.py).
+    # A stretch whose sending was cut off is sent again; the index takes each point once.
     assert set(bench.retriever.points) == set(bench.standing())
 
 
