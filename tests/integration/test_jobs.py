@@ -84,9 +84,10 @@ async def test_a_small_job_is_done_while_a_bulk_one_runs_and_the_next_bulk_one_w
     first, second = make(priority=jobs.BULK, rows=100), make(priority=jobs.BULK)
     small = make()
     ingestion = Ingestion(pipeline, POLICY)
+    begun = asyncio.Event()
+    pipeline.before = lambda job, row: begun.set()
     running = asyncio.create_task(ingestion.take_up(first))
-    while not pipeline.order:
-        await asyncio.sleep(0.01)
+    await begun.wait()
     # A task does not hold a thread while it waits for a slot: this returns at once, as does the next when it is done.
     await ingestion.take_up(second)
     await ingestion.take_up(small)
