@@ -14,11 +14,15 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from services.common.telemetry import TRACEPARENT, traceparent
-from services.orchestrator.graph.stream import ANSWER_QUEUE, ANSWER_TASK, AnswerStream
-
-INGEST_TASK, INGEST_QUEUE = "almanac.ingest", "ingest"
-ADVANCE_TASK = "almanac.advance"
-WORKER_ALIVE_KEY = "almanac:worker:alive"
+from services.orchestrator.graph.names import (
+    ADVANCE_TASK,
+    ANSWER_QUEUE,
+    ANSWER_TASK,
+    INGEST_QUEUE,
+    INGEST_TASK,
+    WORKER_ALIVE_KEY,
+)
+from services.orchestrator.graph.stream import AnswerStream
 
 FAILURES = (RedisError, OperationalError, OSError)
 """What a broker that is not there raises. TimeoutError is an OSError: where silence has a meaning, catch it first."""

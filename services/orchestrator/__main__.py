@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from services.common.logging import configure
 from services.common.memory import share_heaps
-from services.orchestrator.app import INGEST_QUEUE, add_tasks, create_app, start_sweeper
-from services.orchestrator.graph.stream import ANSWER_QUEUE
+from services.orchestrator.app import add_tasks, create_app, start_sweeper
+from services.orchestrator.graph.names import ANSWER_QUEUE, INGEST_QUEUE
 from services.orchestrator.runtime import Runtime
 from services.orchestrator.settings import WorkerSettings
 

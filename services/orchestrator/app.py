@@ -10,16 +10,13 @@ from celery import Celery, Task
 from services.catalog.orphans import sweep_orphans
 from services.common.telemetry import TRACEPARENT
 from services.orchestrator import advancing, answering, uploads
-from services.orchestrator.graph.stream import ANSWER_QUEUE, ANSWER_TASK, AnswerStream
+from services.orchestrator.graph.names import ADVANCE_TASK, ANSWER_QUEUE, ANSWER_TASK, INGEST_QUEUE, INGEST_TASK
+from services.orchestrator.graph.stream import AnswerStream
 from services.orchestrator.ingesting import Ingestion, Policy
 from services.orchestrator.maintaining import workers
 from services.orchestrator.runtime import Runtime
 from services.orchestrator.settings import WorkerSettings
 from services.orchestrator.sweeping import Sweeper
-
-INGEST_TASK = "almanac.ingest"
-ADVANCE_TASK = "almanac.advance"
-INGEST_QUEUE = "ingest"
 
 
 def create_app(settings: WorkerSettings) -> Celery:

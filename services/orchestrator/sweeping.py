@@ -15,10 +15,10 @@ from services.catalog.engine import Database
 from services.catalog.records import Generation
 from services.catalog.state import VIEWS, index_reader, known_collections, lagging, live_generation, view_reader
 from services.common.errors import AlmanacError
+from services.orchestrator.graph.names import WORKER_ALIVE_KEY
 
 log = structlog.get_logger()
 
-ALIVE_KEY = "almanac:worker:alive"
 TIDY_SECONDS = 60.0
 
 
@@ -61,7 +61,7 @@ class Sweeper:
             await self._readers.advance(generation, tenant, collection, recorded)
 
     async def _sweep(self) -> None:
-        await self._redis.set(ALIVE_KEY, 1, ex=max(6, int(self._seconds * 3)))
+        await self._redis.set(WORKER_ALIVE_KEY, 1, ex=max(6, int(self._seconds * 3)))
         for job_id in await asyncio.to_thread(self._abandoned):
             log.info("job_requeued", job_id=job_id)
             await asyncio.to_thread(self._enqueue, job_id)

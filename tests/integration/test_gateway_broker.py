@@ -12,11 +12,12 @@ import pytest
 from redis.asyncio import Redis
 
 from services.admin.valkey import valkey_argv
-from services.gateway.broker import INGEST_QUEUE, WORKER_ALIVE_KEY, Broker
+from services.gateway.broker import Broker
 from services.gateway.dispatch import Dispatcher
 from services.gateway.metrics import Metrics
 from services.orchestrator.graph.answer import Event
-from services.orchestrator.graph.stream import ANSWER_QUEUE, AnswerStream
+from services.orchestrator.graph.names import ANSWER_QUEUE, INGEST_QUEUE, WORKER_ALIVE_KEY
+from services.orchestrator.graph.stream import AnswerStream
 from tests.fakes.gateway import ask, catalog_in, nodes_over, said
 
 SILENCE = 0.8

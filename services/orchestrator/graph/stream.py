@@ -20,9 +20,6 @@ HEARTBEAT_SECONDS = 0.5
 SILENCE_SECONDS = 2.0
 """A stream without an event for this long has lost its worker."""
 
-ANSWER_TASK = "almanac.answer"
-ANSWER_QUEUE = "answers"
-
 _APPEND = """
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
 redis.call('XADD', KEYS[1], '*', 'attempt', ARGV[1], 'kind', ARGV[2], 'data', ARGV[3])

@@ -1,0 +1,11 @@
+"""What gateway and worker call by the same name, in one place: tasks are sent by name, across a wall."""
+
+ANSWER_TASK = "almanac.answer"
+INGEST_TASK = "almanac.ingest"
+ADVANCE_TASK = "almanac.advance"
+
+ANSWER_QUEUE = "answers"
+INGEST_QUEUE = "ingest"
+
+WORKER_ALIVE_KEY = "almanac:worker:alive"
+"""The worker keeps it in Redis while it lives."""
