@@ -158,8 +158,8 @@ def _peak_mib(lines: Sequence[bytes]) -> float:
 
 def main() -> int:
     options = parser(__doc__ or "")
-    options.add_argument("--pages", type=int, default=60, help="pages of the throughput half")
-    options.add_argument("--rounds", type=int, default=3, help="how often pipeline and encoder take turns")
+    options.add_argument("--pages", type=int, default=MANY, help="pages of the throughput half")
+    options.add_argument("--rounds", type=int, default=1, help="how often pipeline and encoder take turns")
     chosen = options.parse_args()
     return publish("ingest", TARGETS, chosen.json, lambda: measure(chosen.pages, chosen.rounds))
 

@@ -9,10 +9,11 @@ from typing import TypeVar
 from services.catalog.changes import feature_changes, index_changes
 from services.catalog.engine import Database
 from services.catalog.records import Generation
-from services.catalog.state import VIEWS, index_reader, set_watermark, view_reader
+from services.catalog.state import VIEWS, basis, index_reader, set_watermark, view_reader
 from services.catalog.vectors import VectorFiles
+from services.common.moment import OPEN_START
 from services.common.nodes.features import Features
-from services.common.nodes.retriever import Retriever
+from services.common.nodes.retriever import Retriever, Vectors
 from services.common.nodes.scope import Stretch
 
 Batch = TypeVar("Batch")
@@ -35,6 +36,8 @@ class Readers:
     async def advance_index(self, generation: Generation, tenant: str, collection: str, to: int) -> None:
         position = await self._retriever.position(generation.name, tenant, collection)
         if position < to:
+            if position == OPEN_START:
+                await self._retriever.define(generation.name, generation.funnel, await self._basis(generation))
             stretch = Stretch(tenant, collection, position, to)
             batches = self._snapshot(lambda tx: index_changes(tx, self._files, generation, stretch))
             position = await self._retriever.apply(generation.name, stretch, batches)
@@ -47,6 +50,13 @@ class Readers:
             rows = self._snapshot(lambda tx: feature_changes(tx, view, stretch))
             position = await self._features.append(view, stretch, rows)
         await self._note(view_reader(view), tenant, collection, position)
+
+    async def _basis(self, generation: Generation) -> Vectors | None:
+        def read() -> Vectors | None:
+            with self._catalog.read() as tx:
+                return basis(tx, generation)
+
+        return await asyncio.to_thread(read)
 
     async def _note(self, reader: str, tenant: str, collection: str, position: int) -> None:
         def write() -> None:

@@ -198,7 +198,7 @@ class _Packer:
     def _fits(self, start: int, end: int) -> bool:
         if end - start > self._max * _CHARACTERS_A_TOKEN:
             return False
-        return self._count(self._header + self._text[start:end]) <= self._max
+        return self._tokens(start, end) <= self._max
 
     def _piece(self, start: int, end: int) -> _Piece:
         return _Piece(start, end, self._tokens(start, end) - self._empty)

@@ -8,9 +8,11 @@ import uuid
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from services.common.errors import InvalidDocument
 from services.common.moment import Extent
+from services.common.nodes.funnel import PLAIN, Funnel
 
 _NAMESPACE = uuid.UUID("6d0f4f0e-4a4b-5f6e-9c3e-a1a0a0ac0001")
 
@@ -115,11 +117,14 @@ class Located:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One build of the vector index."""
+    """One build of the vector index. dimensions: of its encoder's vectors."""
 
     name: str
     encoder: str
     dimensions: int
-    rotation: str = "none"
-    quantization: str = "none"
+    funnel: Funnel = PLAIN
     schema_version: int = 1
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Generation:
+        return cls(**{**data, "funnel": Funnel.from_json(data["funnel"])})

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
-from sqlalchemy import Connection, delete, select
+import numpy as np
+from sqlalchemy import Connection, Row, delete, select
 
 from services.catalog.inserts import insert_new, upsert
 from services.catalog.reading import collection as collection_row
@@ -13,6 +15,8 @@ from services.catalog.tables import collections, generations, watermarks
 from services.common.errors import Unavailable
 from services.common.moment import OPEN_END, Moment, now
 from services.common.nodes.features import DOCUMENTS, FACTS
+from services.common.nodes.funnel import Funnel
+from services.common.nodes.retriever import Vectors
 
 
 def index_reader(generation: str) -> str:
@@ -26,23 +30,32 @@ def view_reader(view: str) -> str:
 
 
 VIEWS = (FACTS, DOCUMENTS)
+LIVE = "live"
 
 
 def live_generation(tx: Connection) -> Generation:
     """The generation that answers are served from. Raises Unavailable before there is one."""
-    row = tx.execute(select(generations).where(generations.c.live)).one_or_none()
+    row = tx.execute(select(generations).where(generations.c.state == LIVE)).one_or_none()
     if row is None:
         raise Unavailable("there is no live index generation yet; start the worker, which creates the first")
-    return Generation(row.generation, row.encoder, row.dimensions, row.rotation, row.quantization, row.schema_version)
+    return _generation(row)
 
 
 def all_generations(tx: Connection) -> list[Generation]:
     """Every generation on record, live or not."""
-    rows = tx.execute(select(generations)).all()
-    return [
-        Generation(row.generation, row.encoder, row.dimensions, row.rotation, row.quantization, row.schema_version)
-        for row in rows
-    ]
+    return [_generation(row) for row in tx.execute(select(generations))]
+
+
+def _generation(row: Row[Any]) -> Generation:
+    return Generation(row.generation, row.encoder, row.dimensions, Funnel.from_json(row.funnel), row.schema_version)
+
+
+def basis(tx: Connection, generation: Generation) -> Vectors | None:
+    """What rotates the vectors of a rotated generation, float32, shape (funnel.dimensions, dimensions); else None."""
+    stored = tx.execute(select(generations.c.basis).where(generations.c.generation == generation.name)).scalar()
+    if stored is None:
+        return None
+    return np.frombuffer(stored, "<f4").reshape(generation.funnel.dimensions, generation.dimensions)
 
 
 def ensure_generation(tx: Connection, generation: Generation) -> None:
@@ -53,11 +66,11 @@ def ensure_generation(tx: Connection, generation: Generation) -> None:
                 generation=generation.name,
                 encoder=generation.encoder,
                 dimensions=generation.dimensions,
-                rotation=generation.rotation,
-                quantization=generation.quantization,
+                funnel=generation.funnel.to_json(),
                 schema_version=generation.schema_version,
-                live=True,
+                state=LIVE,
                 created_at=now(),
+                switched_at=now(),
             )
         )
 

@@ -6,7 +6,7 @@ else that a reader may have seen is ever updated.
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, BigInteger, Boolean, Column, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, String, Table, Text
 
 metadata = MetaData()
 
@@ -166,11 +166,13 @@ generations = Table(
     Column("generation", String(36), primary_key=True),
     Column("encoder", String(128), nullable=False),
     Column("dimensions", Integer, nullable=False),
-    Column("rotation", String(16), nullable=False),
-    Column("quantization", String(16), nullable=False),
+    Column("funnel", JSON, nullable=False),
+    Column("basis", LargeBinary, comment="of a rotation: float32, shape (funnel dimensions, dimensions)"),
     Column("schema_version", Integer, nullable=False),
-    Column("live", Boolean, nullable=False),
+    Column("state", String(16), nullable=False, comment="building, ready, live or kept; one is live"),
+    Column("verdict", JSON, comment="the last verification"),
     Column("created_at", BigInteger, nullable=False),
+    Column("switched_at", BigInteger, comment="when it last became live"),
 )
 
 watermarks = Table(

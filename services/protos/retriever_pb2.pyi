@@ -26,42 +26,138 @@ class Filter(_message.Message):
     def __init__(self, key: _Optional[str] = ..., values: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class SearchRequest(_message.Message):
-    __slots__ = ("scope", "target", "vector", "text", "limit", "filters")
+    __slots__ = ("scope", "target", "vector", "text", "limit", "filters", "exact")
     SCOPE_FIELD_NUMBER: _ClassVar[int]
     TARGET_FIELD_NUMBER: _ClassVar[int]
     VECTOR_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
     LIMIT_FIELD_NUMBER: _ClassVar[int]
     FILTERS_FIELD_NUMBER: _ClassVar[int]
+    EXACT_FIELD_NUMBER: _ClassVar[int]
     scope: _common_pb2.Scope
     target: Target
     vector: _common_pb2.Tensor
     text: str
     limit: int
     filters: _containers.RepeatedCompositeFieldContainer[Filter]
-    def __init__(self, scope: _Optional[_Union[_common_pb2.Scope, _Mapping]] = ..., target: _Optional[_Union[Target, str]] = ..., vector: _Optional[_Union[_common_pb2.Tensor, _Mapping]] = ..., text: _Optional[str] = ..., limit: _Optional[int] = ..., filters: _Optional[_Iterable[_Union[Filter, _Mapping]]] = ...) -> None: ...
+    exact: bool
+    def __init__(self, scope: _Optional[_Union[_common_pb2.Scope, _Mapping]] = ..., target: _Optional[_Union[Target, str]] = ..., vector: _Optional[_Union[_common_pb2.Tensor, _Mapping]] = ..., text: _Optional[str] = ..., limit: _Optional[int] = ..., filters: _Optional[_Iterable[_Union[Filter, _Mapping]]] = ..., exact: _Optional[bool] = ...) -> None: ...
 
 class Hit(_message.Message):
-    __slots__ = ("item_id", "doc_id", "score", "dense", "lexical", "extent")
+    __slots__ = ("item_id", "doc_id", "score", "dense", "lexical", "extent", "dense_rank", "lexical_rank")
     ITEM_ID_FIELD_NUMBER: _ClassVar[int]
     DOC_ID_FIELD_NUMBER: _ClassVar[int]
     SCORE_FIELD_NUMBER: _ClassVar[int]
     DENSE_FIELD_NUMBER: _ClassVar[int]
     LEXICAL_FIELD_NUMBER: _ClassVar[int]
     EXTENT_FIELD_NUMBER: _ClassVar[int]
+    DENSE_RANK_FIELD_NUMBER: _ClassVar[int]
+    LEXICAL_RANK_FIELD_NUMBER: _ClassVar[int]
     item_id: str
     doc_id: str
     score: float
     dense: float
     lexical: float
     extent: _common_pb2.Extent
-    def __init__(self, item_id: _Optional[str] = ..., doc_id: _Optional[str] = ..., score: _Optional[float] = ..., dense: _Optional[float] = ..., lexical: _Optional[float] = ..., extent: _Optional[_Union[_common_pb2.Extent, _Mapping]] = ...) -> None: ...
+    dense_rank: int
+    lexical_rank: int
+    def __init__(self, item_id: _Optional[str] = ..., doc_id: _Optional[str] = ..., score: _Optional[float] = ..., dense: _Optional[float] = ..., lexical: _Optional[float] = ..., extent: _Optional[_Union[_common_pb2.Extent, _Mapping]] = ..., dense_rank: _Optional[int] = ..., lexical_rank: _Optional[int] = ...) -> None: ...
+
+class Stage(_message.Message):
+    __slots__ = ("name", "method", "passing", "points", "ms")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    METHOD_FIELD_NUMBER: _ClassVar[int]
+    PASSING_FIELD_NUMBER: _ClassVar[int]
+    POINTS_FIELD_NUMBER: _ClassVar[int]
+    MS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    method: str
+    passing: int
+    points: int
+    ms: float
+    def __init__(self, name: _Optional[str] = ..., method: _Optional[str] = ..., passing: _Optional[int] = ..., points: _Optional[int] = ..., ms: _Optional[float] = ...) -> None: ...
 
 class SearchResponse(_message.Message):
-    __slots__ = ("hits",)
+    __slots__ = ("hits", "plan")
     HITS_FIELD_NUMBER: _ClassVar[int]
+    PLAN_FIELD_NUMBER: _ClassVar[int]
     hits: _containers.RepeatedCompositeFieldContainer[Hit]
-    def __init__(self, hits: _Optional[_Iterable[_Union[Hit, _Mapping]]] = ...) -> None: ...
+    plan: _containers.RepeatedCompositeFieldContainer[Stage]
+    def __init__(self, hits: _Optional[_Iterable[_Union[Hit, _Mapping]]] = ..., plan: _Optional[_Iterable[_Union[Stage, _Mapping]]] = ...) -> None: ...
+
+class Funnel(_message.Message):
+    __slots__ = ("dimensions", "rotation", "quantization", "oversampling", "rescore", "accept_loss", "lexical", "fusion", "candidates")
+    DIMENSIONS_FIELD_NUMBER: _ClassVar[int]
+    ROTATION_FIELD_NUMBER: _ClassVar[int]
+    QUANTIZATION_FIELD_NUMBER: _ClassVar[int]
+    OVERSAMPLING_FIELD_NUMBER: _ClassVar[int]
+    RESCORE_FIELD_NUMBER: _ClassVar[int]
+    ACCEPT_LOSS_FIELD_NUMBER: _ClassVar[int]
+    LEXICAL_FIELD_NUMBER: _ClassVar[int]
+    FUSION_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATES_FIELD_NUMBER: _ClassVar[int]
+    dimensions: int
+    rotation: str
+    quantization: str
+    oversampling: float
+    rescore: bool
+    accept_loss: bool
+    lexical: bool
+    fusion: str
+    candidates: int
+    def __init__(self, dimensions: _Optional[int] = ..., rotation: _Optional[str] = ..., quantization: _Optional[str] = ..., oversampling: _Optional[float] = ..., rescore: _Optional[bool] = ..., accept_loss: _Optional[bool] = ..., lexical: _Optional[bool] = ..., fusion: _Optional[str] = ..., candidates: _Optional[int] = ...) -> None: ...
+
+class DefineRequest(_message.Message):
+    __slots__ = ("generation", "funnel", "basis")
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    FUNNEL_FIELD_NUMBER: _ClassVar[int]
+    BASIS_FIELD_NUMBER: _ClassVar[int]
+    generation: str
+    funnel: Funnel
+    basis: _common_pb2.Tensor
+    def __init__(self, generation: _Optional[str] = ..., funnel: _Optional[_Union[Funnel, _Mapping]] = ..., basis: _Optional[_Union[_common_pb2.Tensor, _Mapping]] = ...) -> None: ...
+
+class DefineResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class StandingRequest(_message.Message):
+    __slots__ = ("generation",)
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    generation: str
+    def __init__(self, generation: _Optional[str] = ...) -> None: ...
+
+class StandingResponse(_message.Message):
+    __slots__ = ("exists", "points", "unbuilt", "disk_bytes", "building")
+    EXISTS_FIELD_NUMBER: _ClassVar[int]
+    POINTS_FIELD_NUMBER: _ClassVar[int]
+    UNBUILT_FIELD_NUMBER: _ClassVar[int]
+    DISK_BYTES_FIELD_NUMBER: _ClassVar[int]
+    BUILDING_FIELD_NUMBER: _ClassVar[int]
+    exists: bool
+    points: int
+    unbuilt: int
+    disk_bytes: int
+    building: bool
+    def __init__(self, exists: _Optional[bool] = ..., points: _Optional[int] = ..., unbuilt: _Optional[int] = ..., disk_bytes: _Optional[int] = ..., building: _Optional[bool] = ...) -> None: ...
+
+class ContentsRequest(_message.Message):
+    __slots__ = ("generation", "tenant", "collection")
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    generation: str
+    tenant: str
+    collection: str
+    def __init__(self, generation: _Optional[str] = ..., tenant: _Optional[str] = ..., collection: _Optional[str] = ...) -> None: ...
+
+class ContentsResponse(_message.Message):
+    __slots__ = ("points", "fingerprint")
+    POINTS_FIELD_NUMBER: _ClassVar[int]
+    FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    points: int
+    fingerprint: int
+    def __init__(self, points: _Optional[int] = ..., fingerprint: _Optional[int] = ...) -> None: ...
 
 class ApplyRequest(_message.Message):
     __slots__ = ("header", "batch", "end")

@@ -36,6 +36,11 @@ class RetrieverStub:
         Args:
             channel: A grpc.Channel.
         """
+        self.Define = channel.unary_unary(
+                '/almanac.retriever.v1.Retriever/Define',
+                request_serializer=services_dot_protos_dot_retriever__pb2.DefineRequest.SerializeToString,
+                response_deserializer=services_dot_protos_dot_retriever__pb2.DefineResponse.FromString,
+                _registered_method=True)
         self.Search = channel.unary_unary(
                 '/almanac.retriever.v1.Retriever/Search',
                 request_serializer=services_dot_protos_dot_retriever__pb2.SearchRequest.SerializeToString,
@@ -50,6 +55,16 @@ class RetrieverStub:
                 '/almanac.retriever.v1.Retriever/Position',
                 request_serializer=services_dot_protos_dot_retriever__pb2.PositionRequest.SerializeToString,
                 response_deserializer=services_dot_protos_dot_common__pb2.Watermark.FromString,
+                _registered_method=True)
+        self.Standing = channel.unary_unary(
+                '/almanac.retriever.v1.Retriever/Standing',
+                request_serializer=services_dot_protos_dot_retriever__pb2.StandingRequest.SerializeToString,
+                response_deserializer=services_dot_protos_dot_retriever__pb2.StandingResponse.FromString,
+                _registered_method=True)
+        self.Contents = channel.unary_unary(
+                '/almanac.retriever.v1.Retriever/Contents',
+                request_serializer=services_dot_protos_dot_retriever__pb2.ContentsRequest.SerializeToString,
+                response_deserializer=services_dot_protos_dot_retriever__pb2.ContentsResponse.FromString,
                 _registered_method=True)
         self.Erase = channel.unary_unary(
                 '/almanac.retriever.v1.Retriever/Erase',
@@ -72,6 +87,13 @@ class RetrieverServicer:
     """vectors + text + moment → passages
     """
 
+    def Define(self, request, context):
+        """Creates a generation with its funnel. Idempotent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Search(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -87,6 +109,20 @@ class RetrieverServicer:
 
     def Position(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Standing(self, request, context):
+        """How a generation stands: size, what is not built yet, whether a build is under way.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Contents(self, request, context):
+        """Counts and fingerprints every point of a collection.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -115,6 +151,11 @@ class RetrieverServicer:
 
 def add_RetrieverServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'Define': grpc.unary_unary_rpc_method_handler(
+                    servicer.Define,
+                    request_deserializer=services_dot_protos_dot_retriever__pb2.DefineRequest.FromString,
+                    response_serializer=services_dot_protos_dot_retriever__pb2.DefineResponse.SerializeToString,
+            ),
             'Search': grpc.unary_unary_rpc_method_handler(
                     servicer.Search,
                     request_deserializer=services_dot_protos_dot_retriever__pb2.SearchRequest.FromString,
@@ -129,6 +170,16 @@ def add_RetrieverServicer_to_server(servicer, server):
                     servicer.Position,
                     request_deserializer=services_dot_protos_dot_retriever__pb2.PositionRequest.FromString,
                     response_serializer=services_dot_protos_dot_common__pb2.Watermark.SerializeToString,
+            ),
+            'Standing': grpc.unary_unary_rpc_method_handler(
+                    servicer.Standing,
+                    request_deserializer=services_dot_protos_dot_retriever__pb2.StandingRequest.FromString,
+                    response_serializer=services_dot_protos_dot_retriever__pb2.StandingResponse.SerializeToString,
+            ),
+            'Contents': grpc.unary_unary_rpc_method_handler(
+                    servicer.Contents,
+                    request_deserializer=services_dot_protos_dot_retriever__pb2.ContentsRequest.FromString,
+                    response_serializer=services_dot_protos_dot_retriever__pb2.ContentsResponse.SerializeToString,
             ),
             'Erase': grpc.unary_unary_rpc_method_handler(
                     servicer.Erase,
@@ -156,6 +207,33 @@ def add_RetrieverServicer_to_server(servicer, server):
 class Retriever:
     """vectors + text + moment → passages
     """
+
+    @staticmethod
+    def Define(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/almanac.retriever.v1.Retriever/Define',
+            services_dot_protos_dot_retriever__pb2.DefineRequest.SerializeToString,
+            services_dot_protos_dot_retriever__pb2.DefineResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
 
     @staticmethod
     def Search(request,
@@ -228,6 +306,60 @@ class Retriever:
             '/almanac.retriever.v1.Retriever/Position',
             services_dot_protos_dot_retriever__pb2.PositionRequest.SerializeToString,
             services_dot_protos_dot_common__pb2.Watermark.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Standing(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/almanac.retriever.v1.Retriever/Standing',
+            services_dot_protos_dot_retriever__pb2.StandingRequest.SerializeToString,
+            services_dot_protos_dot_retriever__pb2.StandingResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Contents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/almanac.retriever.v1.Retriever/Contents',
+            services_dot_protos_dot_retriever__pb2.ContentsRequest.SerializeToString,
+            services_dot_protos_dot_retriever__pb2.ContentsResponse.FromString,
             options,
             channel_credentials,
             insecure,

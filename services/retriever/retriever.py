@@ -5,25 +5,23 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
-from typing import TypeVar
 
 import numpy as np
 
 from services.common.errors import BehindWatermark, Conflict, InvalidRequest, MomentViolation, ScopeMissing
 from services.common.moment import OPEN_END, OPEN_START, format_instant
-from services.common.nodes.retriever import Changes, Hit, Query
+from services.common.nodes.funnel import Funnel, Rotation
+from services.common.nodes.retriever import Changes, Contents, Found, Query, Standing, Vectors
 from services.common.nodes.scope import Scope, Stretch
 from services.common.rpc.deadlines import remaining
 from services.retriever.backends import open_engine
-from services.retriever.backends.base import Candidate, Candidates, Engine, Index
+from services.retriever.backends.base import Candidate, Candidates, Definition, Engine, Index
 from services.retriever.changes import beyond, check, slices
 from services.retriever.fusion import fuse
-from services.retriever.progress import Progress
+from services.retriever.generation import OpenGeneration
 from services.retriever.settings import RetrieverSettings
-
-Result = TypeVar("Result")
 
 MOST_HITS = 1_000
 _SLICE = 256
@@ -33,57 +31,24 @@ _RESERVE_SECONDS = 0.1
 _GENERATION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 
 
-class _Generation:
-    """An open index, the one thread that calls it, and the progress of its collections."""
-
-    def __init__(self, index: Index) -> None:
-        self.index = index
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="index")
-        self._progress: dict[tuple[str, str], Progress] = {}
-        self.writing = asyncio.Lock()
-        """Held around whatever changes the index."""
-
-    async def run(self, work: Callable[[Index], Result]) -> Result:
-        """The index is looked up when the work's turn has come: it may have been replaced meanwhile."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: work(self.index))
-
-    async def swap(self, reopen: Callable[[], Index]) -> None:
-        """Put another index in the place of this one, between two calls. `writing` must be held."""
-
-        def swapped(index: Index) -> None:
-            index.close()
-            self.index = reopen()
-
-        await self.run(swapped)
-        for (tenant, collection), progress in self._progress.items():
-            await progress.advance(max(progress.watermark, self.index.watermark(tenant, collection)))
-
-    async def progress(self, tenant: str, collection: str) -> Progress:
-        held = self._progress.get((tenant, collection))
-        if held is not None:
-            return held
-        watermark = await self.run(lambda index: index.watermark(tenant, collection))
-        return self._progress.setdefault((tenant, collection), Progress(watermark))
-
-    async def close(self) -> None:
-        await self.run(lambda index: index.close())
-        self._thread.shutdown()
-
-
 class IndexRetriever:
-    """The Retriever over any engine.
+    """The Retriever over any engine. wait_seconds: the longest wait for a watermark."""
 
-    candidates: how many items each stage gives to the fusion, at least. wait_seconds: the longest wait for a watermark.
-    """
-
-    def __init__(self, engine: Engine, candidates: int = 100, wait_seconds: float = 5.0) -> None:
+    def __init__(self, engine: Engine, wait_seconds: float = 5.0) -> None:
         self._engine = engine
-        self._candidates = candidates
         self._wait_seconds = wait_seconds
-        self._generations: dict[str, _Generation] = {}
+        self._generations: dict[str, OpenGeneration] = {}
         self._opening = asyncio.Lock()
 
-    async def search(self, query: Query) -> list[Hit]:
+    async def define(self, generation: str, funnel: Funnel, basis: Vectors | None = None) -> None:
+        """As the contract says. Raises InvalidRequest where basis and funnel do not fit."""
+        _check_basis(funnel, basis)
+        definition = Definition(funnel, basis)
+        held = await self._find(generation) or await self._create(generation, definition)
+        if held.index.definition.funnel != funnel:
+            raise Conflict(f"generation {generation!r} has another funnel; give the new one a name of its own")
+
+    async def search(self, query: Query) -> Found:
         """As the contract says; BehindWatermark too where nothing was ever applied."""
         _check_query(query)
         scope = query.scope
@@ -92,15 +57,17 @@ class IndexRetriever:
             raise BehindWatermark(f"nothing has been applied to generation {scope.generation!r} yet; ask again shortly")
         progress = await generation.progress(scope.tenant, scope.collection)
         await progress.reach(scope.moment.known_at, self._patience())
-        depth = max(query.limit, self._candidates)
-        found = await generation.run(lambda index: index.search(query, depth))
+        funnel = generation.index.definition.funnel
+        if query.vector is not None and not funnel.lexical:
+            query = replace(query, text="")
+        found = await generation.search(query, max(query.limit, funnel.candidates))
         _check_found(found, scope)
-        return fuse(found, query.limit)
+        return fuse(found, query.limit, funnel.fusion)
 
     async def apply(self, generation: str, stretch: Stretch, batches: AsyncIterator[Changes]) -> int:
         """As the contract says. Creates an unknown generation; a close must follow the upsert of its point."""
         _check_stretch(stretch)
-        held = await self._find(generation) or await self._create(generation)
+        held = await self._find(generation) or await self._create(generation, Definition())
         progress = await held.progress(stretch.tenant, stretch.collection)
         async with progress.applying:
             # Durable, not remembered: an apply that was cancelled may have left its commit to the thread.
@@ -114,6 +81,7 @@ class IndexRetriever:
             if stretch.end > watermark:
                 await _apply(held, stretch, watermark, batches)
                 await progress.advance(stretch.end)
+                held.consider_build()
             return progress.watermark
 
     async def position(self, generation: str, tenant: str, collection: str) -> int:
@@ -124,25 +92,45 @@ class IndexRetriever:
             return OPEN_START
         return (await held.progress(tenant, collection)).watermark
 
+    async def standing(self, generation: str) -> Standing | None:
+        held = await self._find(generation)
+        return await held.standing() if held else None
+
+    async def contents(self, generation: str, tenant: str, collection: str) -> Contents:
+        if not tenant or not collection:
+            raise ScopeMissing("the request names no tenant or no collection")
+        held = await self._find(generation)
+        seen = Contents(0, 0)
+        if held is None:
+            return seen
+        async with held.writing:
+            steps = await held.run(lambda index: index.contents(tenant, collection))
+            while (more := await held.step(steps)) is not None:
+                seen = more
+        return seen
+
     async def erase(self, generation: str, tenant: str, collection: str, doc_id: str) -> int:
         if not tenant or not collection or not doc_id:
             raise ScopeMissing("the request names no tenant, no collection or no document")
         held = await self._find(generation)
         if held is None:
             return 0
+        await held.stop_building()
         async with held.writing:
             erased = await held.run(lambda index: index.erase(tenant, collection, doc_id))
             steps = await held.run(lambda index: index.rewrite())
             try:
-                while await held.run(lambda _: next(steps, False)):
+                while await held.step(steps) is not None:
                     pass
             finally:
                 await held.run(lambda _: steps.close())
+        held.consider_build()
         return erased
 
     async def drop(self, generation: str) -> None:
         held = await self._find(generation)
         if held is not None:
+            await held.stop_building()
             async with held.writing:
                 await self._remove(generation, held)
 
@@ -150,7 +138,9 @@ class IndexRetriever:
         fresh = await self._find(by)
         if fresh is None:
             raise Conflict(f"there is no generation {by!r} to put in the place of {generation!r}; build it first")
-        held = await self._find(generation) or await self._create(generation)
+        held = await self._find(generation) or await self._create(generation, fresh.index.definition)
+        await held.stop_building()
+        await fresh.stop_building()
         async with held.writing, fresh.writing:
             behind = await self._behind(held, fresh)
             if behind:
@@ -159,14 +149,15 @@ class IndexRetriever:
                 self._generations.pop(by, None)
                 await fresh.close()
                 await held.swap(lambda: self._engine.replace(generation, by))
+        held.consider_build()
 
-    async def _behind(self, held: _Generation, fresh: _Generation) -> str:
+    async def _behind(self, held: OpenGeneration, fresh: OpenGeneration) -> str:
         """The collections in which the one is not as far as the other."""
         reached = await held.run(lambda index: index.watermarks())
         new = await fresh.run(lambda index: index.watermarks())
         return ", ".join(sorted(where[1] for where, mark in reached.items() if new.get(where, OPEN_START) < mark))
 
-    async def _remove(self, name: str, held: _Generation) -> None:
+    async def _remove(self, name: str, held: OpenGeneration) -> None:
         async with self._opening:
             self._generations.pop(name, None)
             await held.close()
@@ -181,15 +172,15 @@ class IndexRetriever:
         left = remaining(self._wait_seconds + _RESERVE_SECONDS) - _RESERVE_SECONDS
         return max(0.0, min(self._wait_seconds, left))
 
-    async def _find(self, name: str) -> _Generation | None:
+    async def _find(self, name: str) -> OpenGeneration | None:
         return self._generations.get(name) or await self._open(name, self._engine.open)
 
-    async def _create(self, name: str) -> _Generation:
-        created = await self._open(name, self._engine.create)
+    async def _create(self, name: str, definition: Definition) -> OpenGeneration:
+        created = await self._open(name, lambda name: self._engine.create(name, definition))
         assert created is not None
         return created
 
-    async def _open(self, name: str, how: Callable[[str], Index | None]) -> _Generation | None:
+    async def _open(self, name: str, how: Callable[[str], Index | None]) -> OpenGeneration | None:
         if not name:
             raise ScopeMissing("the request names no generation")
         if not _GENERATION.fullmatch(name):
@@ -199,18 +190,17 @@ class IndexRetriever:
                 index = await asyncio.to_thread(how, name)
                 if index is None:
                     return None
-                self._generations[name] = _Generation(index)
+                self._generations[name] = OpenGeneration(name, index)
+                self._generations[name].consider_build()
             return self._generations[name]
 
 
 def build(settings: RetrieverSettings) -> IndexRetriever:
     """The retriever the settings describe."""
-    directory = settings.home / "index"
-    engine = open_engine(settings.retriever_backend, directory, settings.retriever_exact_below)
-    return IndexRetriever(engine, settings.retriever_candidates, settings.retriever_wait_seconds)
+    return IndexRetriever(open_engine(settings), settings.retriever_wait_seconds)
 
 
-async def _apply(held: _Generation, stretch: Stretch, watermark: int, batches: AsyncIterator[Changes]) -> None:
+async def _apply(held: OpenGeneration, stretch: Stretch, watermark: int, batches: AsyncIterator[Changes]) -> None:
     async for changes in batches:
         check(changes, stretch)
         for part in slices(beyond(changes, watermark), _SLICE):
@@ -234,6 +224,14 @@ def _check_query(query: Query) -> None:
         raise InvalidRequest("the search has neither a vector nor text")
     if query.vector is not None and (query.vector.ndim != 1 or not np.isfinite(query.vector).all()):
         raise InvalidRequest(f"the vector has shape {query.vector.shape} or values that are no numbers; send one row")
+
+
+def _check_basis(funnel: Funnel, basis: Vectors | None) -> None:
+    rotated = funnel.rotation is not Rotation.NONE
+    if rotated != (basis is not None):
+        raise InvalidRequest("a rotated funnel comes with its basis, any other without one")
+    if basis is not None and (basis.ndim != 2 or basis.shape[0] != funnel.dimensions):
+        raise InvalidRequest(f"the basis has shape {basis.shape}; it must have {funnel.dimensions} rows")
 
 
 def _check_stretch(stretch: Stretch) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import asdict, fields
 from typing import Any
 
 from services.common.clients import wire
 from services.common.clients.retriever import TARGET
 from services.common.errors import InvalidRequest, ScopeMissing
+from services.common.nodes.funnel import Funnel
 from services.common.nodes.retriever import Changes, Close, Hit, Point, Query, Retriever, Target
 from services.protos import common_pb2
 from services.protos import retriever_pb2 as pb
@@ -20,9 +22,15 @@ class RetrieverServicer(Base):
     def __init__(self, retriever: Retriever) -> None:
         self._retriever = retriever
 
+    async def Define(self, request: pb.DefineRequest, context: Any) -> pb.DefineResponse:
+        basis = wire.tensor_from_pb(request.basis) if request.HasField("basis") else None
+        await self._retriever.define(request.generation, _funnel(request.funnel), basis)
+        return pb.DefineResponse()
+
     async def Search(self, request: pb.SearchRequest, context: Any) -> pb.SearchResponse:
-        hits = await self._retriever.search(_query(request))
-        return pb.SearchResponse(hits=[_hit(hit) for hit in hits])
+        found = await self._retriever.search(_query(request))
+        plan = [pb.Stage(**asdict(stage)) for stage in found.plan]
+        return pb.SearchResponse(hits=[_hit(hit) for hit in found.hits], plan=plan)
 
     async def Apply(self, requests: AsyncIterator[pb.ApplyRequest], context: Any) -> common_pb2.Watermark:
         header = await anext(requests, None)
@@ -35,6 +43,14 @@ class RetrieverServicer(Base):
     async def Position(self, request: pb.PositionRequest, context: Any) -> common_pb2.Watermark:
         reached = await self._retriever.position(request.generation, request.tenant, request.collection)
         return common_pb2.Watermark(recorded_us=reached)
+
+    async def Standing(self, request: pb.StandingRequest, context: Any) -> pb.StandingResponse:
+        found = await self._retriever.standing(request.generation)
+        return pb.StandingResponse(exists=True, **asdict(found)) if found else pb.StandingResponse(exists=False)
+
+    async def Contents(self, request: pb.ContentsRequest, context: Any) -> pb.ContentsResponse:
+        found = await self._retriever.contents(request.generation, request.tenant, request.collection)
+        return pb.ContentsResponse(**asdict(found))
 
     async def Erase(self, request: pb.EraseRequest, context: Any) -> pb.EraseResponse:
         where = (request.generation, request.tenant, request.collection)
@@ -55,6 +71,11 @@ def _target(number: pb.Target) -> Target:
     return _TARGET[number]
 
 
+def _funnel(funnel: pb.Funnel) -> Funnel:
+    named = {field.name: getattr(funnel, field.name) for field in fields(Funnel)}
+    return Funnel.from_json(named)
+
+
 def _query(request: pb.SearchRequest) -> Query:
     return Query(
         scope=wire.scope_from_pb(request.scope),
@@ -63,13 +84,21 @@ def _query(request: pb.SearchRequest) -> Query:
         vector=wire.tensor_from_pb(request.vector) if request.HasField("vector") else None,
         limit=request.limit,
         filters={item.key: tuple(item.values) for item in request.filters},
+        exact=request.exact,
     )
 
 
 def _hit(hit: Hit) -> pb.Hit:
     extent = wire.extent_to_pb(hit.extent)
     return pb.Hit(
-        item_id=hit.item_id, doc_id=hit.doc_id, score=hit.score, dense=hit.dense, lexical=hit.lexical, extent=extent
+        item_id=hit.item_id,
+        doc_id=hit.doc_id,
+        score=hit.score,
+        dense=hit.dense,
+        lexical=hit.lexical,
+        extent=extent,
+        dense_rank=hit.dense_rank,
+        lexical_rank=hit.lexical_rank,
     )
 
 

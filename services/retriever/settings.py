@@ -12,9 +12,6 @@ class RetrieverSettings(Settings):
     retriever_exact_below: int = Field(
         20_000, ge=0, description="Up to how many points a generation is searched exhaustively, not through its graph."
     )
-    retriever_candidates: int = Field(
-        100, ge=1, le=1_000, description="How many items each stage gives to the fusion, at least."
-    )
     retriever_wait_seconds: float = Field(
         5.0, ge=0, description="Longest wait for the watermark to reach the moment asked for."
     )

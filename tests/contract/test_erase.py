@@ -26,10 +26,8 @@ from services.common.nodes.retriever import Query, Target
 from services.common.nodes.scope import Scope
 from services.features.backends.feast import FeastBackend
 from services.features.features import PointInTimeFeatures
-from services.retriever.backends import open_engine
-from services.retriever.retriever import IndexRetriever
 from tests.fakes.encoder import FakeEncoder
-from tests.fakes.retriever import index_directory
+from tests.fakes.retriever import index_directory, retriever_over
 
 MODEL = "all-MiniLM-L6-v2"
 GENERATION = Generation("g1", MODEL, 64)
@@ -46,7 +44,7 @@ class Almanac:
     def __init__(self, home, index, url):
         self.home, self.index = home, index
         self.catalog, self.files, self.encoder = Database(url), VectorFiles(home / "vectors"), FakeEncoder()
-        self.retriever = IndexRetriever(open_engine("edge", index, 20_000), wait_seconds=0.2)
+        self.retriever = retriever_over("edge", index, wait_seconds=0.2)
         self.backend = FeastBackend(home / "features")
         self.features = PointInTimeFeatures(self.backend, wait_seconds=0.2)
         self.readers = Readers(self.catalog, self.files, self.retriever, self.features)
@@ -93,7 +91,7 @@ class Almanac:
     async def hits(self, text, known_at, collection=HERE, target=Target.PASSAGES):
         scope = Scope(TENANT, collection, "g1", Moment(now(), known_at))
         [vector] = await encode(self.encoder, MODEL, [text], 64)
-        found = await self.retriever.search(Query(scope, target, text, vector, 50))
+        found = (await self.retriever.search(Query(scope, target, text, vector, 50))).hits
         return [(hit.item_id, hit.doc_id, pytest.approx(hit.score, abs=1e-4)) for hit in found]
 
     async def described(self, doc_id, known_at):
@@ -245,7 +243,7 @@ async def test_no_other_document_is_shown_otherwise_at_any_moment(almanac, seed)
         for as_of, known_at in [(as_of, at) for as_of in range(0, 120, 7) for at in records[::3]]:
             moment = Moment(as_of, known_at)
             query = Query(Scope(TENANT, HERE, "g1", moment), Target.PASSAGES, "owl", None, 100)
-            hits = {hit.item_id: hit.doc_id for hit in await almanac.retriever.search(query)}
+            hits = {hit.item_id: hit.doc_id for hit in (await almanac.retriever.search(query)).hits}
             with almanac.catalog.read() as tx:
                 assert set(passages_at(tx, TENANT, HERE, list(hits), moment)) == set(hits)
             seen |= {(as_of, known_at, doc, item) for item, doc in hits.items()}

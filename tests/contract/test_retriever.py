@@ -20,9 +20,9 @@ from services.common.rpc.server import start
 from services.protos import retriever_pb2 as pb
 from services.protos.retriever_pb2_grpc import RetrieverStub, add_RetrieverServicer_to_server
 from services.retriever.backends import open_engine
-from services.retriever.retriever import IndexRetriever
 from services.retriever.server import RetrieverServicer
-from tests.fakes.retriever import DIMENSIONS, apply, changes, index_directory, point, query, vector
+from services.retriever.settings import RetrieverSettings
+from tests.fakes.retriever import DIMENSIONS, apply, changes, index_directory, point, query, retriever_over, vector
 
 ANY = vector(99)
 
@@ -31,11 +31,6 @@ ANY = vector(99)
 def index_dir():
     with index_directory() as directory:
         yield directory
-
-
-def retriever_over(backend, directory, candidates=100):
-    engine = open_engine(backend, directory, exact_below=20_000)
-    return IndexRetriever(engine, candidates, wait_seconds=5)
 
 
 @pytest.fixture(params=["memory", "edge", "edge over gRPC"])
@@ -64,13 +59,13 @@ async def served(retriever, directory):
 
 async def found(retriever, **asked):
     asked = {"vector": ANY} | asked
-    return {hit.item_id for hit in await retriever.search(query(**asked))}
+    return {hit.item_id for hit in (await retriever.search(query(**asked))).hits}
 
 
 async def test_a_hit_carries_ids_scores_and_its_extent(retriever):
     one = point("p1", recorded=(3, OPEN_END), valid=(0, 100), text="the quick fox", item_id="passage-1")
     await apply(retriever, changes([one, point("p2", text="a slow dog")]))
-    best = (await retriever.search(query("fox", vector(sum(b"p1")))))[0]
+    best = (await retriever.search(query("fox", vector(sum(b"p1"))))).hits[0]
     assert (best.item_id, best.doc_id, best.extent) == ("passage-1", "doc-passage-1", one.extent)
     assert best.dense == pytest.approx(1.0, abs=1e-5) and best.lexical > 0
     assert best.score == pytest.approx(0.5 + 0.5 + 1 / (6 * math.sqrt(2) / 2) / 2, abs=1e-5)
@@ -153,14 +148,14 @@ async def test_an_item_with_many_visible_points_is_one_hit_and_crowds_nobody_out
     rows = [*same, *(point(f"z{n}", text="an owl sat in the old tree") for n in range(3))]
     vectors = np.array([vector(1)] * 230 + [vector(2), vector(3), vector(4)])
     await apply(retriever, changes(rows, vectors=vectors))
-    hits = await retriever.search(query("owl", vector(1), limit=4))
+    hits = (await retriever.search(query("owl", vector(1), limit=4))).hits
     assert sorted(hit.item_id for hit in hits) == ["crowd", "z0", "z1", "z2"]
     assert all(hit.dense is not None and hit.lexical is not None for hit in hits)
 
 
 async def test_without_a_vector_only_matching_texts_are_found(retriever):
     await apply(retriever, changes([point("p1", text="owls hunt at night"), point("p2", text="a day"), point("p3")]))
-    hits = await retriever.search(query("the owl"))
+    hits = (await retriever.search(query("the owl"))).hits
     assert [(hit.item_id, hit.dense) for hit in hits] == [("p1", None)] and hits[0].lexical > 0
 
 
@@ -168,7 +163,7 @@ async def test_without_text_the_order_is_that_of_cosines(retriever):
     rows = [point(f"p{n}") for n in range(20)]
     vectors = np.array([vector(n) * (n + 1) for n in range(20)])
     await apply(retriever, changes(rows, vectors=vectors))
-    hits = await retriever.search(query(vector=ANY, limit=5))
+    hits = (await retriever.search(query(vector=ANY, limit=5))).hits
     cosines = vectors @ ANY / np.linalg.norm(vectors, axis=1) / np.linalg.norm(ANY)
     assert [hit.item_id for hit in hits] == [f"p{n}" for n in np.argsort(-cosines)[:5]]
     assert [hit.dense for hit in hits] == pytest.approx(sorted(cosines, reverse=True)[:5], abs=1e-5)
@@ -177,14 +172,14 @@ async def test_without_text_the_order_is_that_of_cosines(retriever):
 
 async def test_a_text_of_stop_words_or_nothing_indexed_finds_nothing(retriever):
     await apply(retriever, changes([point("p", text="")]))
-    assert await retriever.search(query("the of and")) == []
-    assert await retriever.search(query("zebra")) == []
+    assert (await retriever.search(query("the of and"))).hits == []
+    assert (await retriever.search(query("zebra"))).hits == []
     assert await found(retriever, text="zebra") == {"p"}
 
 
 async def test_bm25_is_computed_as_published(retriever):
     await apply(retriever, changes([point("p1", text="owl"), point("p2", text="fox"), point("p3", text="owl owl fox")]))
-    scores = {hit.item_id: hit.lexical for hit in await retriever.search(query("owl"))}
+    scores = {hit.item_id: hit.lexical for hit in (await retriever.search(query("owl"))).hits}
     rarity = math.log((3 - 2 + 0.5) / (2 + 0.5) + 1)
     weights = {"p1": 2.2 / (1 + 1.2 * (0.25 + 0.75 / 256)), "p3": 2 * 2.2 / (2 + 1.2 * (0.25 + 0.75 * 3 / 256))}
     assert scores == pytest.approx({item: rarity * weight for item, weight in weights.items()}, rel=1e-5)
@@ -192,7 +187,7 @@ async def test_bm25_is_computed_as_published(retriever):
 
 async def test_documents_from_elsewhere_and_other_times_do_not_move_bm25_scores(retriever):
     await apply(retriever, changes([point("p1", text="owl night"), point("p2", text="fox day")]))
-    before = await retriever.search(query("owl night"))
+    before = (await retriever.search(query("owl night"))).hits
     others = [
         point("late", recorded=(15, OPEN_END), text="owl owl"),
         point("future", recorded=(15, OPEN_END), valid=(1_000, OPEN_END), text="owl"),
@@ -201,8 +196,8 @@ async def test_documents_from_elsewhere_and_other_times_do_not_move_bm25_scores(
     await apply(retriever, changes(others), start=10, end=20)
     await apply(retriever, changes([point("x", text="owl")]), collection="other")
     await apply(retriever, changes([point("x", text="owl")]), tenant="rival")
-    assert await retriever.search(query("owl night")) == before
-    assert await retriever.search(query("owl night", known_at=20)) != before
+    assert (await retriever.search(query("owl night"))).hits == before
+    assert (await retriever.search(query("owl night", known_at=20))).hits != before
 
 
 async def test_applying_a_stretch_again_is_harmless_and_reopens_nothing(retriever):
@@ -355,11 +350,11 @@ async def test_a_restart_keeps_points_and_watermarks(index_dir):
     before = retriever_over("edge", index_dir)
     await apply(before, changes([point("p", text="owl"), point("gone")]), end=10)
     await apply(before, changes(closes=[Close("gone", 15)]), start=10, end=20)
-    hits = await before.search(query("owl", ANY, known_at=20))
+    hits = (await before.search(query("owl", ANY, known_at=20))).hits
     await before.close()
     after = retriever_over("edge", index_dir)
     assert await after.position("g1", "acme", "notes") == 20
-    assert await after.search(query("owl", ANY, known_at=20)) == hits
+    assert (await after.search(query("owl", ANY, known_at=20))).hits == hits
     assert await found(after, known_at=14) == {"p", "gone"}
     await apply(after, changes([point("q", recorded=(25, OPEN_END))]), start=20, end=30)
     assert await found(after, known_at=30) == {"p", "q"}
@@ -380,7 +375,7 @@ async def test_edge_orders_random_rows_as_the_exhaustive_search_does(index_dir):
         item = f"i{int(rng.integers(0, 400))}"
         rows.append(point(f"p{n}", (recorded, ends), (start, start + 40), text, item, kind=str(n % 2)))
     vectors = rng.normal(size=(600, DIMENSIONS)).astype(np.float32)
-    both = [retriever_over(name, index_dir, candidates=1_000) for name in ("memory", "edge")]
+    both = [retriever_over(name, index_dir) for name in ("memory", "edge")]
     for one in both:
         await apply(one, changes(rows, vectors=vectors), end=200)
     for n in range(60):
@@ -394,7 +389,7 @@ async def test_edge_orders_random_rows_as_the_exhaustive_search_does(index_dir):
         )
         if not asked.text and asked.vector is None:
             continue
-        exact, engine = [await one.search(asked) for one in both]
+        exact, engine = [(await one.search(asked)).hits for one in both]
         assert_same_order(exact, engine)
     for one in both:
         await one.close()
@@ -477,9 +472,9 @@ async def test_scores_are_the_same_after_an_erasure_of_something_else(retriever)
     kept = [point(f"p{n}", text=f"the owl number {n} sits") for n in range(60)]
     await apply(retriever, changes([*kept, point("x", valid=(5, 6), text="fox")]))
     asked = query("owl 7 sits", ANY)
-    before = await retriever.search(asked)
+    before = (await retriever.search(asked)).hits
     await retriever.erase("g1", "acme", "notes", "doc-x")
-    after = await retriever.search(asked)
+    after = (await retriever.search(asked)).hits
     assert {hit.item_id: hit.score for hit in after} == pytest.approx(
         {hit.item_id: hit.score for hit in before}, abs=1e-5
     )
@@ -543,15 +538,15 @@ async def test_a_rewrite_that_was_killed_leaves_the_index_as_it_was(index_dir):
     retriever = retriever_over("edge", index_dir)
     await apply(retriever, changes([point(f"p{n}") for n in range(300)]))
     await retriever.close()
-    index = open_engine("edge", index_dir, 20_000).open("g1")
+    index = open_engine(RetrieverSettings(home=index_dir)).open("g1")
     steps = index.rewrite()
     assert next(steps)
     index._shard.close()  # no step more, no clearing away: as if killed
-    half = index_dir / "g1" / "shard-half"
+    half = index_dir / "index" / "g1" / "shard-half"
     half.mkdir()
     retriever = retriever_over("edge", index_dir)
     assert len(await found(retriever)) == 300
-    assert [path.name for path in (index_dir / "g1").glob("shard*")] == ["shard"]
+    assert [path.name for path in (index_dir / "index" / "g1").glob("shard*")] == ["shard"]
     await retriever.close()
 
 

@@ -10,6 +10,9 @@ import numpy as np
 from services.common.moment import OPEN_END, OPEN_START, Extent, Moment, Span
 from services.common.nodes.retriever import Changes, Close, Point, Query, Retriever, Target
 from services.common.nodes.scope import Scope, Stretch
+from services.retriever.backends import open_engine
+from services.retriever.retriever import IndexRetriever
+from services.retriever.settings import RetrieverSettings
 
 DIMENSIONS = 8
 NONE = np.empty((0, DIMENSIONS), dtype=np.float32)
@@ -21,6 +24,12 @@ def index_directory() -> Iterator[Path]:
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as directory:
         yield Path(directory)
+
+
+def retriever_over(backend: str, home: Path, wait_seconds: float = 5.0, **settings: object) -> IndexRetriever:
+    """A retriever of its own over one backend."""
+    chosen = RetrieverSettings(home=home, retriever_backend=backend, **settings)
+    return IndexRetriever(open_engine(chosen), wait_seconds)
 
 
 def vector(seed: int) -> np.ndarray:

@@ -31,11 +31,9 @@ from services.features.backends.memory import MemoryBackend
 from services.features.features import PointInTimeFeatures
 from services.orchestrator.graph.answer import Question
 from services.orchestrator.graph.nodes import Nodes
-from services.retriever.backends import open_engine
-from services.retriever.retriever import IndexRetriever
 from tests.fakes.encoder import FakeEncoder
 from tests.fakes.generator import FakeGenerator
-from tests.fakes.retriever import index_directory
+from tests.fakes.retriever import index_directory, retriever_over
 from tests.property.oracle import Place, Row, Writer
 
 MODEL = "all-MiniLM-L6-v2"
@@ -143,7 +141,7 @@ def opened(seed: int, directory: Path) -> Iterator[World]:
     places = [Place(tenant, name) for tenant in ("acme", "rival", "third") for name in ("notes", "other")]
     places += [Place("acme", "sparse"), Place("acme", "history", history_job="job-1")]
     with index_directory() as index:
-        retrievers = {name: IndexRetriever(open_engine(name, index, 20_000), 1_000) for name in GENERATIONS}
+        retrievers = {name: retriever_over(name, index) for name in GENERATIONS}
         features = PointInTimeFeatures(MemoryBackend())
         nodes = {
             name: Nodes(catalog, encoder, retriever, features, FakeGenerator(tattle))

@@ -25,10 +25,9 @@ from services.orchestrator.graph.answer import Question
 from services.orchestrator.graph.nodes import Nodes
 from services.orchestrator.graph.run import answer
 from services.orchestrator.graph.search import search
-from services.retriever.backends import open_engine
-from services.retriever.retriever import IndexRetriever
 from tests.fakes.encoder import FakeEncoder
 from tests.fakes.generator import FakeGenerator
+from tests.fakes.retriever import retriever_over
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 GENERATION = Generation("g1", "all-MiniLM-L6-v2", 64)
@@ -68,7 +67,7 @@ def asked(tmp_path_factory):
 
     async def build():
         database, files, encoder = Database(f"sqlite:///{home}/c.db"), VectorFiles(home / "v"), FakeEncoder()
-        retriever = IndexRetriever(open_engine("memory", home, 0), wait_seconds=0.2)
+        retriever = retriever_over("memory", home, wait_seconds=0.2)
         features = PointInTimeFeatures(MemoryBackend(), 0.2)
         sources = [Source(str(EXAMPLES / name), name) for name in ("history.jsonl", "facts.jsonl")]
         rows = [chunked(loaded.row) for loaded in load(sources, True, ParserPool())]

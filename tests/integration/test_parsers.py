@@ -31,11 +31,10 @@ from services.features.features import PointInTimeFeatures
 from services.gateway.uploads import safe_name
 from services.orchestrator.graph.nodes import Nodes
 from services.orchestrator.graph.search import search
-from services.retriever.backends import open_engine
-from services.retriever.retriever import IndexRetriever
 from tests.fakes import files
 from tests.fakes.encoder import FakeEncoder
 from tests.fakes.generator import FakeGenerator
+from tests.fakes.retriever import retriever_over
 
 GENERATION = Generation("g1", "all-MiniLM-L6-v2", 64)
 HERE = ("local", "notes")
@@ -86,7 +85,7 @@ def opened(tmp_path: Path, limits: Limits) -> Iterator[Desk]:
     with catalog.write() as tx:
         ensure_generation(tx, GENERATION)
     encoder, features = FakeEncoder(), PointInTimeFeatures(MemoryBackend())
-    retriever = IndexRetriever(open_engine("memory", tmp_path / "index", 20_000), 1_000)
+    retriever = retriever_over("memory", tmp_path)
     vectors, parsers = VectorFiles(tmp_path / "vectors"), ParserPool(limits, 2)
     readers = Readers(catalog, vectors, retriever, features)
     pipeline = Pipeline(catalog, vectors, encoder, readers, lambda text: len(text.split()) + 2, 200, parsers)

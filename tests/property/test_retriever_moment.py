@@ -16,9 +16,7 @@ from hypothesis import strategies as st
 from services.common.moment import OPEN_END, OPEN_START, Extent, Moment, Span, parse_instant
 from services.common.nodes.retriever import Close, Point, Target
 from services.common.timeline import Assertion, apply_splice, assertion_span, replay, splice
-from services.retriever.backends import open_engine
-from services.retriever.retriever import IndexRetriever
-from tests.fakes.retriever import apply, changes, index_directory, query, vector
+from tests.fakes.retriever import apply, changes, index_directory, query, retriever_over, vector
 
 HISTORIES_A_SEED = 100
 ROWS = int(os.environ.get("ALMANAC_PROPERTY_ROWS", "1000"))
@@ -113,7 +111,7 @@ async def check(rng, retriever, collection):
         as_of = min(OPEN_END, max(OPEN_START, rng.choice(AXIS) + rng.randint(-1, 1)))
         moment = Moment(as_of, rng.randint(FIRST_RECORD, collection.recorded))
         place = {"tenant": collection.tenant, "collection": collection.name}
-        hits = await retriever.search(query("common", vector(1), moment.as_of, moment.known_at, **place))
+        hits = (await retriever.search(query("common", vector(1), moment.as_of, moment.known_at, **place))).hits
         expected = collection.visible(moment)
         assert {hit.item_id for hit in hits if hit.dense is not None} == expected, (place, moment)
         assert {hit.item_id for hit in hits if hit.lexical is not None} == expected, (place, moment)
@@ -126,7 +124,7 @@ async def run(seed):
     collections = [random_collection(rng, tenant, name, share) for tenant, name in PLACES]
     with index_directory() as directory:
         for backend in ("memory", "edge"):
-            retriever = IndexRetriever(open_engine(backend, directory, exact_below=20_000), candidates=1_000)
+            retriever = retriever_over(backend, directory)
             for collection in collections:
                 await feed(rng, retriever, collection)
             for collection in collections:

@@ -21,7 +21,7 @@ from services.common.errors import Conflict, Unavailable
 from services.common.moment import OPEN_END
 from services.features.backends.memory import MemoryBackend
 from services.features.features import PointInTimeFeatures
-from services.retriever.backends import open_engine
+from services.retriever.backends.memory import MemoryEngine
 from services.retriever.retriever import IndexRetriever
 from tests.fakes.encoder import FakeEncoder
 
@@ -52,7 +52,7 @@ class CountingRetriever(IndexRetriever):
     """Remembers every point and end it is sent."""
 
     def __init__(self, directory: Path) -> None:
-        super().__init__(open_engine("memory", directory, 20_000), 1_000)
+        super().__init__(MemoryEngine())
         self.points: list[str] = []
         self.closes: list[str] = []
         self.applied = 0

@@ -11,12 +11,12 @@ from services.common.errors import MomentViolation, NotFound, Unavailable
 from services.common.moment import OPEN_END, OPEN_START, Extent, Span
 from services.common.nodes.scope import Stretch
 from services.retriever.backends import open_engine
-from services.retriever.backends.base import Candidate, Candidates
+from services.retriever.backends.base import Candidate, Candidates, Definition
+from services.retriever.backends.edge.state import State
 from services.retriever.backends.memory import MemoryEngine, MemoryIndex
-from services.retriever.backends.state import State
 from services.retriever.retriever import IndexRetriever, build
 from services.retriever.settings import RetrieverSettings
-from tests.fakes.retriever import apply, changes, index_directory, point, query, vector
+from tests.fakes.retriever import apply, changes, index_directory, point, query, retriever_over, vector
 
 OPEN = Extent(Span(), Span())
 
@@ -26,8 +26,8 @@ class Fixed(MemoryIndex):
 
     answer = Candidates([], [])
 
-    def search(self, query, depth):
-        return self.answer
+    def search(self, asked):
+        return [self.answer for _ in asked]
 
 
 def retriever_of(index):
@@ -48,13 +48,13 @@ def retriever_of(index):
     ],
 )
 async def test_one_forbidden_hit_fails_the_whole_search(stage, forbidden):
-    index = Fixed()
+    index = Fixed(Definition())
     retriever = retriever_of(index)
     await apply(retriever, end=10)
     allowed = Candidate("ok", "d", "acme", "notes", Extent(Span(), Span(OPEN_START + 1, OPEN_END)), 0.9)
     asked = query("x", vector(1))
     index.answer = Candidates([allowed], [allowed])
-    assert [hit.item_id for hit in await retriever.search(asked)] == ["ok"]
+    assert [hit.item_id for hit in (await retriever.search(asked)).hits] == ["ok"]
     index.answer = Candidates(**{"dense": [allowed], "lexical": [allowed], stage: [allowed, forbidden]})
     with pytest.raises(MomentViolation, match="'i'"):
         await retriever.search(asked)
@@ -65,7 +65,7 @@ class Slow(MemoryIndex):
     """An index whose commit takes until it is let go."""
 
     def __init__(self):
-        super().__init__()
+        super().__init__(Definition())
         self.let_go = threading.Event()
 
     def commit(self, tenant, collection, watermark):
@@ -100,17 +100,17 @@ def test_state_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
 
 async def test_a_shard_left_half_made_by_a_crash_is_made_again():
     with index_directory() as directory:
-        aside = directory / "g1" / "shard.new" / "segments"
+        aside = directory / "index" / "g1" / "shard.new" / "segments"
         aside.mkdir(parents=True)
-        retriever = IndexRetriever(open_engine("edge", directory, 0))
+        retriever = retriever_over("edge", directory, retriever_exact_below=0)
         await apply(retriever, changes([point("p")]))
-        assert [hit.item_id for hit in await retriever.search(query(vector=vector(1)))] == ["p"]
+        assert [hit.item_id for hit in (await retriever.search(query(vector=vector(1)))).hits] == ["p"]
         await retriever.close()
 
 
 async def test_a_directory_another_process_owns_is_unavailable():
     with index_directory() as directory:
-        one, two = [IndexRetriever(open_engine("edge", directory, 0)) for _ in range(2)]
+        one, two = [retriever_over("edge", directory, retriever_exact_below=0) for _ in range(2)]
         await apply(one, changes([point("p")]))
         with pytest.raises(Unavailable, match="another process"):
             await two.position("g1", "acme", "notes")
@@ -119,7 +119,7 @@ async def test_a_directory_another_process_owns_is_unavailable():
 
 def test_text_is_not_kept():
     with index_directory() as directory:
-        index = open_engine("edge", directory, 0).create("g1")
+        index = open_engine(RetrieverSettings(home=directory)).create("g1", Definition())
         secret = "xylophonist"
         index.upsert("acme", "notes", [point("p", text=secret)], np.ones((1, 8), dtype=np.float32))
         index.commit("acme", "notes", 10)

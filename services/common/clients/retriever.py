@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator
 import grpc
 
 from services.common.clients import wire
-from services.common.nodes.retriever import Changes, Hit, Query, Target
+from services.common.nodes.funnel import Funnel
+from services.common.nodes.retriever import Changes, Contents, Found, Hit, Query, Stage, Standing, Target, Vectors
 from services.common.nodes.scope import Stretch
 from services.common.rpc.client import call
 from services.protos import common_pb2
@@ -22,9 +23,15 @@ class RetrieverClient:
     def __init__(self, line: grpc.aio.Channel) -> None:
         self._stub = RetrieverStub(line)  # type: ignore[no-untyped-call]
 
-    async def search(self, query: Query) -> list[Hit]:
+    async def define(self, generation: str, funnel: Funnel, basis: Vectors | None = None) -> None:
+        tensor = None if basis is None else wire.tensor_to_pb(basis)
+        request = pb.DefineRequest(generation=generation, funnel=pb.Funnel(**funnel.to_json()), basis=tensor)
+        await call(self._stub.Define, request)
+
+    async def search(self, query: Query) -> Found:
         answer = await call(self._stub.Search, query_to_pb(query))
-        return [hit_from_pb(hit) for hit in answer.hits]
+        plan = [Stage(one.name, one.method, one.passing, one.points, one.ms) for one in answer.plan]
+        return Found([hit_from_pb(hit) for hit in answer.hits], plan)
 
     async def apply(self, generation: str, stretch: Stretch, batches: AsyncIterator[Changes]) -> int:
         async def requests() -> AsyncIterator[pb.ApplyRequest]:
@@ -39,6 +46,17 @@ class RetrieverClient:
     async def position(self, generation: str, tenant: str, collection: str) -> int:
         request = pb.PositionRequest(generation=generation, tenant=tenant, collection=collection)
         return int((await call(self._stub.Position, request)).recorded_us)
+
+    async def standing(self, generation: str) -> Standing | None:
+        found = await call(self._stub.Standing, pb.StandingRequest(generation=generation))
+        if not found.exists:
+            return None
+        return Standing(found.points, found.unbuilt, found.disk_bytes, found.building)
+
+    async def contents(self, generation: str, tenant: str, collection: str) -> Contents:
+        request = pb.ContentsRequest(generation=generation, tenant=tenant, collection=collection)
+        found = await call(self._stub.Contents, request, APPLY_SECONDS)
+        return Contents(found.points, found.fingerprint)
 
     async def erase(self, generation: str, tenant: str, collection: str, doc_id: str) -> int:
         request = pb.EraseRequest(generation=generation, tenant=tenant, collection=collection, doc_id=doc_id)
@@ -59,6 +77,7 @@ def query_to_pb(query: Query) -> pb.SearchRequest:
         text=query.text,
         limit=query.limit,
         filters=[pb.Filter(key=key, values=values) for key, values in query.filters.items()],
+        exact=query.exact,
     )
 
 
@@ -70,6 +89,8 @@ def hit_from_pb(hit: pb.Hit) -> Hit:
         dense=hit.dense if hit.HasField("dense") else None,
         lexical=hit.lexical if hit.HasField("lexical") else None,
         extent=wire.extent_from_pb(hit.extent),
+        dense_rank=hit.dense_rank if hit.HasField("dense_rank") else None,
+        lexical_rank=hit.lexical_rank if hit.HasField("lexical_rank") else None,
     )
 
 

@@ -38,7 +38,7 @@ class Question:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Question:
-        pinned = {"moment": Moment(**data["moment"]), "generation": Generation(**data["generation"])}
+        pinned = {"moment": Moment(**data["moment"]), "generation": Generation.from_json(data["generation"])}
         return cls(**{**data, **pinned})
 
 

@@ -51,7 +51,7 @@ async def named(nodes: Nodes, question: Question) -> str | None:
 async def _match(nodes: Nodes, question: Question, vector: Vector) -> str | None:
     with calling("retriever"):
         query = Query(question.scope, Target.QUESTIONS, "", vector, CANDIDATES)
-        hits = await nodes.retriever.search(query)
+        hits = (await nodes.retriever.search(query)).hits
     texts = await asyncio.to_thread(_texts, nodes, question, [hit.item_id for hit in hits])
     chosen = choose(question.text, [(hit.item_id, texts[hit.item_id], hit.dense or 0.0) for hit in hits])
     return chosen if chosen and _at_its_time(question, texts[chosen]) else None

@@ -81,7 +81,7 @@ async def find_passages(
 ) -> list[SearchHit]:
     """The best passages, best first. Raises MomentViolation if the catalog does not see one of them at the moment."""
     with calling("retriever"):
-        hits = await nodes.retriever.search(Query(scope, Target.PASSAGES, text, vector, limit, filters))
+        hits = (await nodes.retriever.search(Query(scope, Target.PASSAGES, text, vector, limit, filters))).hits
     located, erasing = await asyncio.to_thread(_locate, nodes, scope, [hit.item_id for hit in hits])
     # An erasure takes documents out of the catalog first: the index may still name them for a while.
     hits = [hit for hit in hits if hit.doc_id not in erasing]

@@ -6,11 +6,9 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
-
 from services.common.moment import Extent
-from services.common.nodes.retriever import Close, Point, Query
+from services.common.nodes.funnel import PLAIN, Funnel
+from services.common.nodes.retriever import Close, Contents, Point, Query, Stage, Vectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +25,40 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """What both stages found, each best first, each item once a stage."""
+    """What both stages found, each best first, each item once a stage, and how each was searched."""
 
     dense: Sequence[Candidate]
     lexical: Sequence[Candidate]
+    plan: Sequence[Stage] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """What a generation's index is made to be. basis: float32, shape (funnel.dimensions, dimensions), if rotated."""
+
+    funnel: Funnel = PLAIN
+    basis: Vectors | None = None
+
+
+class Build(Protocol):
+    """A build under way: the same points with a better structure, made by another process in a place of its own."""
+
+    @property
+    def command(self) -> Sequence[str]:
+        """The arguments of the process that makes it, after the interpreter; killed at any instant it may be rerun."""
+        ...
+
+    def adopt(self) -> Generator[bool]:
+        """Put what was built in the place of what serves, in short steps: a search waits for one of them at most.
+
+        What was written since the build began is taken along. Searches and changes may come between the steps; the
+        last one swaps. Given up or killed half way, all is as it was.
+        """
+        ...
+
+    def abandon(self) -> None:
+        """Forget the build and remove what there is of it."""
+        ...
 
 
 class Index(Protocol):
@@ -39,7 +67,9 @@ class Index(Protocol):
     A point is known by (tenant, collection, point_id), so that nobody's ids can reach another's points.
     """
 
-    def upsert(self, tenant: str, collection: str, points: Sequence[Point], vectors: npt.NDArray[np.float32]) -> None:
+    definition: Definition
+
+    def upsert(self, tenant: str, collection: str, points: Sequence[Point], vectors: Vectors) -> None:
         """Insert points or replace them whole. vectors: float32, shape (len(points), dimensions).
 
         The first upsert settles the generation's dimensions; other ones raise InvalidRequest. The text is turned into
@@ -51,11 +81,12 @@ class Index(Protocol):
         """Set where points end in record time. Raises Conflict where the index holds no such point."""
         ...
 
-    def search(self, query: Query, depth: int) -> Candidates:
-        """The best `depth` items of each stage among the points visible to the query.
+    def search(self, asked: Sequence[tuple[Query, int]]) -> list[Candidates]:
+        """For each (query, depth) the best `depth` items of each stage among the points visible to the query, in order.
 
         Visible: of the query's tenant, collection and target, with a moment inside the extent to the microsecond, and
-        passing its filters. BM25's term statistics count the visible points and no others.
+        passing its filters. BM25's term statistics count the visible points and no others. Several queries at once
+        cost less than one after the other.
         """
         ...
 
@@ -86,6 +117,22 @@ class Index(Protocol):
         """How many points the index holds, whatever their extents."""
         ...
 
+    def unbuilt(self) -> int:
+        """How many of them were written since the last build, and are searched exhaustively."""
+        ...
+
+    def disk_bytes(self) -> int:
+        """What the index takes on disk, 0 where it lies elsewhere."""
+        ...
+
+    def contents(self, tenant: str, collection: str) -> Generator[Contents]:
+        """The collection's points, counted and fingerprinted in short steps; each yields what it has seen."""
+        ...
+
+    def begin_build(self) -> Build | None:
+        """Begin a build if enough is unbuilt that one pays, else None. No other may be under way."""
+        ...
+
     def close(self) -> None:
         """Release what the index holds. What was committed stays."""
         ...
@@ -98,8 +145,8 @@ class Engine(Protocol):
         """The generation's index, None where it was never created."""
         ...
 
-    def create(self, generation: str) -> Index:
-        """A new, empty index for a generation that has none."""
+    def create(self, generation: str, definition: Definition) -> Index:
+        """A new, empty index for a generation that has none; its definition stays with it."""
         ...
 
     def drop(self, generation: str) -> None:

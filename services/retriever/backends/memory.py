@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections import defaultdict
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,8 +14,9 @@ from qdrant_edge import Bm25
 
 from services.common.errors import Conflict, InvalidRequest
 from services.common.moment import OPEN_START, Extent, Moment, Span
-from services.common.nodes.retriever import Close, Point, Query, Target
-from services.retriever.backends.base import Candidate, Candidates, Index
+from services.common.nodes.retriever import Close, Contents, Point, Query, Stage, Target, fingerprint
+from services.retriever.backends.base import Candidate, Candidates, Definition, Index
+from services.retriever.settings import RetrieverSettings
 
 Floats = npt.NDArray[np.float32]
 Places = npt.NDArray[np.intp]
@@ -95,7 +97,8 @@ def _normalized(vectors: Floats) -> Floats:
 class MemoryIndex:
     """One generation, gone with the process."""
 
-    def __init__(self) -> None:
+    def __init__(self, definition: Definition) -> None:
+        self.definition = definition
         self._rows: dict[tuple[str, str], dict[str, tuple[Target, _Row]]] = defaultdict(dict)
         self._tables: dict[tuple[str, str, Target], _Table] = {}
         self._watermarks: dict[tuple[str, str], int] = {}
@@ -122,15 +125,25 @@ class MemoryIndex:
             rows[close.point_id] = (target, replace(row, extent=Extent(row.extent.valid, recorded)))
         self._forget_tables(tenant, collection)
 
-    def search(self, query: Query, depth: int) -> Candidates:
+    def search(self, asked: Sequence[tuple[Query, int]]) -> list[Candidates]:
+        return [self._search(query, depth) for query, depth in asked]
+
+    def _search(self, query: Query, depth: int) -> Candidates:
+        began = time.perf_counter()
         table = self._table(query.scope.tenant, query.scope.collection, query.target)
         visible = table.visible(query.scope.moment, query.filters)
         dense: list[tuple[int, float]] = []
         if query.vector is not None and len(visible):
             self._check_dimensions(len(query.vector))
             dense = table.cosines(query.vector, visible)
+        between = time.perf_counter()
         lexical = table.bm25(self._bm25.embed_query(query.text).indices, visible) if query.text else []
-        return Candidates(_best(table, dense, query, depth), _best(table, lexical, query, depth))
+        passing, points = len(visible), len(table.rows)
+        plan = (
+            Stage("dense", "exact", passing, points, (between - began) * 1000),
+            Stage("lexical", "postings", passing, points, (time.perf_counter() - between) * 1000),
+        )
+        return Candidates(_best(table, dense, query, depth), _best(table, lexical, query, depth), plan)
 
     def commit(self, tenant: str, collection: str, watermark: int) -> None:
         self._watermarks[tenant, collection] = watermark
@@ -158,6 +171,20 @@ class MemoryIndex:
 
     def count(self) -> int:
         return sum(len(rows) for rows in self._rows.values())
+
+    def unbuilt(self) -> int:
+        return 0
+
+    def disk_bytes(self) -> int:
+        return 0
+
+    def contents(self, tenant: str, collection: str) -> Generator[Contents]:
+        rows = self._rows.get((tenant, collection), {})
+        total = sum(fingerprint(point_id, row.extent) for point_id, (_, row) in rows.items())
+        yield Contents(len(rows), total % 2**64)
+
+    def begin_build(self) -> None:
+        """There is nothing to build here: every search is exhaustive, whatever the funnel."""
 
     def close(self) -> None:
         pass
@@ -190,6 +217,10 @@ def _best(table: _Table, scored: Sequence[tuple[int, float]], query: Query, dept
     return list(best.values())
 
 
+def engine(settings: RetrieverSettings) -> MemoryEngine:
+    return MemoryEngine()
+
+
 class MemoryEngine:
     """Generations that live as long as the engine."""
 
@@ -199,8 +230,8 @@ class MemoryEngine:
     def open(self, generation: str) -> Index | None:
         return self._indexes.get(generation)
 
-    def create(self, generation: str) -> Index:
-        return self._indexes.setdefault(generation, MemoryIndex())
+    def create(self, generation: str, definition: Definition) -> Index:
+        return self._indexes.setdefault(generation, MemoryIndex(definition))
 
     def drop(self, generation: str) -> None:
         self._indexes.pop(generation, None)

@@ -88,11 +88,13 @@ def upgrade() -> None:
         sa.Column("generation", sa.String(36), nullable=False),
         sa.Column("encoder", sa.String(128), nullable=False),
         sa.Column("dimensions", sa.Integer(), nullable=False),
-        sa.Column("rotation", sa.String(16), nullable=False),
-        sa.Column("quantization", sa.String(16), nullable=False),
+        sa.Column("funnel", sa.JSON(), nullable=False),
+        sa.Column("basis", sa.LargeBinary(), nullable=True),
         sa.Column("schema_version", sa.Integer(), nullable=False),
-        sa.Column("live", sa.Boolean(), nullable=False),
+        sa.Column("state", sa.String(16), nullable=False),
+        sa.Column("verdict", sa.JSON(), nullable=True),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("switched_at", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("generation"),
     )
     op.create_table(

@@ -19,10 +19,10 @@ import qdrant_edge as qe
 
 from services.common.errors import Conflict, InvalidRequest
 from services.common.moment import Extent, Span
-from services.common.nodes.retriever import Close, Point, Query
-from services.retriever.backends.base import Candidate, Candidates, Index
-from services.retriever.backends.edge_filter import INTEGERS, of_document, pair, visible
-from services.retriever.backends.edge_shard import (
+from services.common.nodes.retriever import Close, Contents, Point, Query
+from services.retriever.backends.base import Candidate, Candidates, Definition, Index
+from services.retriever.backends.edge.filter import INTEGERS, of_document, pair, visible
+from services.retriever.backends.edge.shard import (
     DENSE,
     LEXICAL,
     copy_points,
@@ -31,7 +31,8 @@ from services.retriever.backends.edge_shard import (
     load_shard,
     remove_leftovers,
 )
-from services.retriever.backends.state import State, sync_directory
+from services.retriever.backends.edge.state import State, sync_directory
+from services.retriever.settings import RetrieverSettings
 
 Floats = npt.NDArray[np.float32]
 
@@ -44,6 +45,7 @@ class EdgeIndex:
     """One generation in `directory`: `state.json`, and from the first upsert on the shard that it names."""
 
     def __init__(self, directory: Path, state: State, exact_below: int) -> None:
+        self.definition = state.definition()
         self._directory = directory
         self._state = state
         self._exact_below = exact_below
@@ -72,7 +74,10 @@ class EdgeIndex:
         for recorded_to, points in ended.items():
             self._require_shard().update(qe.UpdateOperation.set_payload(points, {"recorded_to": recorded_to}))
 
-    def search(self, query: Query, depth: int) -> Candidates:
+    def search(self, asked: Sequence[tuple[Query, int]]) -> list[Candidates]:
+        return [self._search(query, depth) for query, depth in asked]
+
+    def _search(self, query: Query, depth: int) -> Candidates:
         if self._shard is None:
             return Candidates((), ())
         allowed = visible(query)
@@ -129,6 +134,18 @@ class EdgeIndex:
 
     def count(self) -> int:
         return 0 if self._shard is None else int(self._shard.info().points_count)
+
+    def unbuilt(self) -> int:
+        return self.count()
+
+    def disk_bytes(self) -> int:
+        return sum(path.stat().st_size for path in self._directory.rglob("*") if path.is_file())
+
+    def contents(self, tenant: str, collection: str) -> Generator[Contents]:
+        yield Contents(0, 0)
+
+    def begin_build(self) -> None:
+        return None
 
     def close(self) -> None:
         if self._shard is None:
@@ -206,6 +223,10 @@ def _candidate(point: qe.ScoredPoint) -> Candidate:
     return Candidate(held["item_id"], held["doc_id"], held["tenant"], held["collection"], extent, point.score)
 
 
+def engine(settings: RetrieverSettings) -> EdgeEngine:
+    return EdgeEngine(settings.home / "index", settings.retriever_exact_below)
+
+
 class EdgeEngine:
     """Generations as directories under `directory`."""
 
@@ -221,11 +242,10 @@ class EdgeEngine:
             return None
         return EdgeIndex(inside, state, self._exact_below)
 
-    def create(self, generation: str) -> Index:
+    def create(self, generation: str, definition: Definition) -> Index:
         inside = self._directory / generation
         inside.mkdir(parents=True, exist_ok=True)
-        state = State(inside / "state.json")
-        state.save()
+        state = State.define(inside / "state.json", definition)
         return EdgeIndex(inside, state, self._exact_below)
 
     def drop(self, generation: str) -> None:

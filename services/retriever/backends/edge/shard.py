@@ -10,7 +10,7 @@ from pathlib import Path
 import qdrant_edge as qe
 
 from services.common.errors import Unavailable
-from services.retriever.backends.edge_filter import INTEGERS, KEYWORDS
+from services.retriever.backends.edge.filter import INTEGERS, KEYWORDS
 
 DENSE, LEXICAL = "dense", "lexical"
 _STEP = 256

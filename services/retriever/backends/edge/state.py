@@ -8,7 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+import numpy as np
+
 from services.common.moment import OPEN_START
+from services.common.nodes.funnel import PLAIN, Funnel, Rotation
+from services.retriever.backends.base import Definition
+
+_BASIS = "basis.npy"
 
 
 @dataclass(slots=True)
@@ -22,12 +28,26 @@ class State:
     dimensions: int | None = None
     watermarks: dict[str, dict[str, int]] = field(default_factory=dict)
     shard: str = "shard"
+    funnel: Funnel = PLAIN
+
+    @classmethod
+    def define(cls, path: Path, definition: Definition) -> Self:
+        """The first state of a generation, saved; its basis lies beside it."""
+        if definition.basis is not None:
+            np.save(path.with_name(_BASIS), definition.basis)
+        state = cls(path, funnel=definition.funnel)
+        state.save()
+        return state
+
+    def definition(self) -> Definition:
+        rotated = self.funnel.rotation is not Rotation.NONE
+        return Definition(self.funnel, np.load(self.path.with_name(_BASIS)) if rotated else None)
 
     @classmethod
     def read(cls, path: Path) -> Self:
         """Raises FileNotFoundError where nothing was ever saved."""
         held = json.loads(path.read_text(encoding="utf-8"))
-        return cls(path, held["dimensions"], held["watermarks"], held.get("shard", "shard"))
+        return cls(path, held["dimensions"], held["watermarks"], held["shard"], Funnel.from_json(held["funnel"]))
 
     def watermark(self, tenant: str, collection: str) -> int:
         return self.watermarks.get(tenant, {}).get(collection, OPEN_START)
@@ -54,7 +74,8 @@ class State:
         """Write, fsync, rename, fsync the directory: a crash leaves either the old state or the new."""
         written = self.path.with_suffix(".new")
         with written.open("w", encoding="utf-8") as file:
-            json.dump({"dimensions": dimensions, "watermarks": watermarks, "shard": shard}, file)
+            funnel = self.funnel.to_json()
+            json.dump({"dimensions": dimensions, "watermarks": watermarks, "shard": shard, "funnel": funnel}, file)
             file.flush()
             os.fsync(file.fileno())
         written.replace(self.path)
