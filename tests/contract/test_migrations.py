@@ -10,7 +10,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import JSON, BigInteger, Boolean, Integer, MetaData, insert, inspect, select, text
+from sqlalchemy import JSON, BigInteger, Boolean, Integer, LargeBinary, MetaData, insert, inspect, select, text
 
 from services.catalog.engine import Database, open_engine, planned
 from services.catalog.migrations import schema
@@ -50,6 +50,8 @@ def a_value(column):
         return {}
     if isinstance(column.type, Boolean):
         return True
+    if isinstance(column.type, LargeBinary):
+        return b"x"
     return 7 if isinstance(column.type, Integer | BigInteger) else "x"
 
 

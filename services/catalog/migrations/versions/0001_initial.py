@@ -89,12 +89,17 @@ def upgrade() -> None:
         sa.Column("encoder", sa.String(128), nullable=False),
         sa.Column("dimensions", sa.Integer(), nullable=False),
         sa.Column("funnel", sa.JSON(), nullable=False),
-        sa.Column("basis", sa.LargeBinary(), nullable=True),
+        sa.Column(
+            "basis",
+            sa.LargeBinary(),
+            nullable=True,
+            comment="of a rotation: float32, shape (funnel dimensions, dimensions)",
+        ),
         sa.Column("schema_version", sa.Integer(), nullable=False),
-        sa.Column("state", sa.String(16), nullable=False),
-        sa.Column("verdict", sa.JSON(), nullable=True),
+        sa.Column("state", sa.String(16), nullable=False, comment="building, ready, live or kept; one is live"),
+        sa.Column("verdict", sa.JSON(), nullable=True, comment="the last verification"),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
-        sa.Column("switched_at", sa.BigInteger(), nullable=True),
+        sa.Column("switched_at", sa.BigInteger(), nullable=True, comment="when it last became live"),
         sa.PrimaryKeyConstraint("generation"),
     )
     op.create_table(
