@@ -43,6 +43,12 @@ class Postgres:
             connection.execute(text(f"CREATE DATABASE {name}"))
         return self.url(name)
 
+    def files(self) -> Iterator[Path]:
+        """What the server's tables and indexes lie in, written down to the last page."""
+        with self._admin.connect() as connection:
+            connection.execute(text("CHECKPOINT"))
+        return (path for path in (self._directory / "data" / "base").rglob("*") if path.is_file())
+
     def answers(self) -> bool:
         try:
             self._admin.connect().close()

@@ -26,7 +26,7 @@ _TABLES = (
 def purge(engine: Engine) -> None:
     """Write the database anew, so that neither free pages nor its log hold what was deleted. Writers wait meanwhile.
 
-    PostgreSQL: its write-ahead log and archives keep the old rows until they are recycled. Raises Unavailable where
+    PostgreSQL: the planner's samples are taken anew as well; its write-ahead log and archives keep the old rows until they are recycled. Raises Unavailable where
     the database is too busy.
     """
     if engine.dialect.name == "sqlite":
@@ -35,7 +35,7 @@ def purge(engine: Engine) -> None:
         return
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         for table in _TABLES:
-            connection.execute(text(f"VACUUM FULL {table}"))
+            connection.execute(text(f"VACUUM (FULL, ANALYZE) {table}"))
         connection.execute(text("CHECKPOINT"))
 
 
