@@ -76,7 +76,7 @@ class Model(BaseModel):
     licence: str
     about: str = ""
     default: bool = False
-    files: tuple[ModelFile, ...] = Field(min_length=1)
+    files: tuple[ModelFile, ...] = Field((), description="None for an encoder that only the memory backend reads.")
     dimensions: int = Field(0, ge=0)
     max_tokens: int = Field(0, ge=0, description="The window, special tokens included; longer texts are cut.")
     pooling: Literal["mean"] = "mean"
@@ -88,6 +88,8 @@ class Model(BaseModel):
     def _complete(self) -> Self:
         if self.kind is ModelKind.ENCODER and not (self.dimensions and self.max_tokens):
             raise ValueError(f"{self.name}: an encoder needs `dimensions` and `max_tokens`")
+        if self.kind is ModelKind.GENERATOR and not self.files:
+            raise ValueError(f"{self.name}: a generator needs `files`")
         if len({file.name for file in self.files}) < len(self.files):
             raise ValueError(f"{self.name}: two files have one name")
         return self
@@ -137,7 +139,7 @@ class ModelCache:
         self._root = root
 
     def path(self, model: Model) -> Path:
-        """The directory with the model's files. Raises ModelNotFound where it has not been pulled."""
+        """The directory with the model's files, if it has any. Raises ModelNotFound where it has not been pulled."""
         place = self._place(model)
         if not all((place / file.name).is_file() for file in model.files):
             raise ModelNotFound(f"{model.name} is not in {self._root}; run `almanac models pull {model.name}`")

@@ -154,6 +154,15 @@ def test_the_packaged_manifest_has_the_default_encoder_and_generator() -> None:
     assert {entry.name for entry in manifest.values() if entry.default} == {"all-MiniLM-L6-v2", "SmolLM2-135M-Instruct"}
 
 
+def test_the_manifest_of_the_tests_has_the_default_models_and_an_encoder_without_files(cache: ModelCache) -> None:
+    manifest = load_manifest(Path(__file__).parents[1] / "fakes" / "models.toml")
+    packaged = load_manifest()
+    hashed = manifest.pop("hashed-96")
+    assert manifest == {name: packaged[name] for name in ("all-MiniLM-L6-v2", "SmolLM2-135M-Instruct")}
+    assert (hashed.dimensions, hashed.files) == (96, ())
+    assert cache.pull(hashed) == cache.path(hashed)
+
+
 def test_finding_a_model_of_another_kind_names_those_there_are() -> None:
     with pytest.raises(ModelNotFound, match="SmolLM2-135M-Instruct"):
         find(load_manifest(), "all-MiniLM-L6-v2", ModelKind.GENERATOR)
@@ -165,6 +174,7 @@ def test_finding_a_model_of_another_kind_names_those_there_are() -> None:
         ("not toml", "cannot be read"),
         ('[[model]]\nname = "a"\nkind = "poet"', "kind"),
         ('[[model]]\nname = "a"\nkind = "encoder"\nlicence = "MIT"\n{file}', "dimensions"),
+        ('[[model]]\nname = "a"\nkind = "generator"\nlicence = "MIT"', "needs `files`"),
         ('[[model]]\nname = "../a"\nkind = "generator"\nlicence = "MIT"\n{file}', "name"),
         ('[[model]]\nname = "a"\nkind = "generator"\nlicence = "MIT"\n{file}\ndirectory = "/d"', "one source"),
         ('[[model]]\nname = "a"\nkind = "generator"\nlicence = "MIT"\n{file}\n{file}', "one name"),
