@@ -111,7 +111,8 @@ class OpenGeneration:
             while self._asked:
                 batch = [one for one in self._asked[:MOST_TOGETHER] if not one[2].done()]
                 del self._asked[:MOST_TOGETHER]
-                await self._search_together(batch)
+                if batch:
+                    await self._search_together(batch)
         finally:
             self._searching = None
 
