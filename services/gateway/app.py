@@ -18,6 +18,7 @@ from services.gateway.routes import (
     documents,
     facts,
     health,
+    history,
     jobs,
     maintenance,
     pages,
@@ -44,6 +45,19 @@ def create_app(settings: GatewaySettings, opened: Opened = open_context) -> Fast
     )
     app.add_middleware(Doorman, metrics=metrics)
     add_handlers(app)
-    for routes in (answers, chat, search, maintenance, documents, facts, jobs, collections, sync, health, pages):
+    for routes in (
+        answers,
+        chat,
+        search,
+        maintenance,
+        documents,
+        facts,
+        jobs,
+        collections,
+        history,
+        sync,
+        health,
+        pages,
+    ):
         app.include_router(routes.router)
     return app
