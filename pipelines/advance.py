@@ -13,7 +13,7 @@ from services.catalog.state import VIEWS, basis, index_reader, set_watermark, vi
 from services.catalog.vectors import VectorFiles
 from services.common.moment import OPEN_START
 from services.common.nodes.features import Features
-from services.common.nodes.retriever import Retriever, Vectors
+from services.common.nodes.retriever import Changes, Retriever, Vectors
 from services.common.nodes.scope import Stretch
 
 Batch = TypeVar("Batch")
@@ -43,6 +43,12 @@ class Readers:
             position = await self._retriever.apply(generation.name, stretch, batches)
         await self._note(index_reader(generation.name), tenant, collection, position)
 
+    async def settle(self, generation: Generation, tenant: str, collection: str) -> None:
+        """Wait until whatever is being applied to a generation is done: the index applies one stretch at a time."""
+        if await self._retriever.standing(generation.name) is not None:
+            position = await self._retriever.position(generation.name, tenant, collection)
+            await self._retriever.apply(generation.name, Stretch(tenant, collection, position, position), _nothing())
+
     async def advance_view(self, view: str, tenant: str, collection: str, to: int) -> None:
         position = await self._features.position(view, tenant, collection)
         if position < to:
@@ -71,3 +77,9 @@ class Readers:
             batches = select(tx)
             while (batch := await asyncio.to_thread(next, batches, None)) is not None:
                 yield batch
+
+
+async def _nothing() -> AsyncIterator[Changes]:
+    none: tuple[Changes, ...] = ()
+    for changes in none:
+        yield changes

@@ -90,10 +90,17 @@ class Eraser:
         await asyncio.to_thread(append_tombstone, self.log, erasure)
 
     async def _advance(self, generation: Generation, erasure: Erasure) -> None:
-        """Bring every reader past all that is on record of the document, so that none is sent it later on."""
+        """Bring every reader past all that is on record of the document, so that none is sent it later on.
+
+        Generations beside the live one may be far behind: there it is enough that whatever is being sent has arrived,
+        for what is sent from now on leaves the document out.
+        """
         known = await self._read(known_collections)
         [to] = [to for tenant, name, to in known if (tenant, name) == (erasure.tenant, erasure.collection)]
         await self.readers.advance(generation, erasure.tenant, erasure.collection, to)
+        for other in await self._read(all_generations):
+            if other.name != generation.name:
+                await self.readers.settle(other, erasure.tenant, erasure.collection)
 
     async def _catalog(self, erasure: Erasure) -> None:
         await self._write(lambda tx: erasing.delete_document(tx, erasure))

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection, Row, func, select
 
+from services.catalog.erasing import under_way
 from services.catalog.records import Generation, key
 from services.catalog.tables import facts, passage_extents, passages, questions, statements, vectors, versions
 from services.catalog.vectors import VectorFiles
 from services.common.batches import batched
+from services.common.errors import Unavailable
 from services.common.moment import OPEN_END, OPEN_START, Extent, Span
 from services.common.nodes.features import DOCUMENTS, FACTS, FeatureRow
 from services.common.nodes.retriever import Changes, Close, Point, Target
@@ -27,7 +29,7 @@ def index_changes(tx: Connection, files: VectorFiles, generation: Generation, st
     for rows in batched(_points(tx, stretch), BATCH):
         yield _with_vectors(tx, files, generation, rows)
     closed = select(passage_extents.c.point_id, passage_extents.c.recorded_to).where(
-        *_here(passage_extents, stretch), *_within(passage_extents.c.recorded_to, stretch)
+        *_kept(tx, stretch), *_within(passage_extents.c.recorded_to, stretch)
     )
     for ends in batched(tx.execute(closed), BATCH * 4):
         yield Changes((), EMPTY, [Close(row.point_id, row.recorded_to) for row in ends])
@@ -52,7 +54,7 @@ def _points(tx: Connection, stretch: Stretch) -> Iterator[Point]:
     query = (
         select(passage_extents, passages.c.embedded)
         .join(passages, passages.c.passage_id == passage_extents.c.passage_id)
-        .where(*_here(passage_extents, stretch), *_within(passage_extents.c.recorded_from, stretch))
+        .where(*_kept(tx, stretch), *_within(passage_extents.c.recorded_from, stretch))
     )
     for row in tx.execute(query):
         extent = Extent(Span(row.valid_from, row.valid_to), Span(row.recorded_from, row.recorded_to))
@@ -74,7 +76,10 @@ def _with_vectors(tx: Connection, files: VectorFiles, generation: Generation, ro
     query = select(vectors.c.item_id, vectors.c.file_id).where(
         vectors.c.item_id.in_(items), vectors.c.encoder == generation.encoder
     )
-    found = dict(files.gather({row.item_id: row.file_id for row in tx.execute(query)}, generation.dimensions))
+    known = {row.item_id: row.file_id for row in tx.execute(query)}
+    if len(known) < len(items):
+        raise Unavailable(f"{len(items) - len(known)} passages have no vector of {generation.encoder} yet")
+    found = dict(files.gather(known, generation.dimensions))
     return Changes(rows, np.stack([found[point.item_id] for point in rows]), ())
 
 
@@ -129,6 +134,14 @@ def _revisions(tx: Connection, stretch: Stretch, rows: list[Row[Any]]) -> dict[t
         seen.setdefault(entity, set()).update([content] if content else [])
         counts[entity, created] = len(seen[entity])
     return counts
+
+
+def _kept(tx: Connection, stretch: Stretch) -> list[Any]:
+    """Of the stretch's collection, and of no document that is being erased: it is sent to no index any more."""
+    return [
+        *_here(passage_extents, stretch),
+        passage_extents.c.doc_id.not_in(under_way(tx, stretch.tenant, stretch.collection)),
+    ]
 
 
 def _here(table: Any, stretch: Stretch) -> list[Any]:

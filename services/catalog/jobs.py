@@ -25,8 +25,8 @@ from services.common.moment import now
 
 QUEUED, RUNNING, DONE, FAILED, CANCELLED = "queued", "running", "done", "failed", "cancelled"
 FINISHED = (DONE, FAILED, CANCELLED)
-SMALL, BULK = 0, 1
-"""Priorities: what is small does not wait for what is not."""
+SMALL, BULK, LONG = 0, 1, 2
+"""Priorities: what is small does not wait for what is not, and neither waits for what may take days."""
 
 LEASE_US = 15_000_000
 MOST_ATTEMPTS = 5

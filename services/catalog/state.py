@@ -13,7 +13,7 @@ from services.catalog.reading import collection as collection_row
 from services.catalog.records import Generation
 from services.catalog.tables import collections, generations, watermarks
 from services.common.errors import Unavailable
-from services.common.moment import OPEN_END, Moment, now
+from services.common.moment import OPEN_END, OPEN_START, Moment, now
 from services.common.nodes.features import DOCUMENTS, FACTS
 from services.common.nodes.funnel import Funnel
 from services.common.nodes.retriever import Vectors
@@ -30,7 +30,7 @@ def view_reader(view: str) -> str:
 
 
 VIEWS = (FACTS, DOCUMENTS)
-LIVE = "live"
+LIVE, DROPPED = "live", "dropped"
 
 
 def live_generation(tx: Connection) -> Generation:
@@ -38,15 +38,16 @@ def live_generation(tx: Connection) -> Generation:
     row = tx.execute(select(generations).where(generations.c.state == LIVE)).one_or_none()
     if row is None:
         raise Unavailable("there is no live index generation yet; start the worker, which creates the first")
-    return _generation(row)
+    return generation_of(row)
 
 
 def all_generations(tx: Connection) -> list[Generation]:
-    """Every generation on record, live or not."""
-    return [_generation(row) for row in tx.execute(select(generations))]
+    """Every generation that may have an index, live or not."""
+    return [generation_of(row) for row in tx.execute(select(generations).where(generations.c.state != DROPPED))]
 
 
-def _generation(row: Row[Any]) -> Generation:
+def generation_of(row: Row[Any]) -> Generation:
+    """The generation that a row of its table describes."""
     return Generation(row.generation, row.encoder, row.dimensions, Funnel.from_json(row.funnel), row.schema_version)
 
 
@@ -79,6 +80,14 @@ def set_watermark(tx: Connection, reader: str, tenant: str, collection: str, rec
     """Note how far a reader has durably applied a collection's record."""
     row = {"reader": reader, "tenant": tenant, "collection": collection, "recorded_at": recorded_at}
     upsert(tx, watermarks, row)
+
+
+def watermark(tx: Connection, reader: str, tenant: str, collection: str) -> int:
+    """How far a reader has applied a collection's record, as last noted; OPEN_START if never."""
+    table = watermarks.c
+    mine = (table.reader == reader) & (table.tenant == tenant) & (table.collection == collection)
+    found = tx.execute(select(table.recorded_at).where(mine)).scalar()
+    return OPEN_START if found is None else int(found)
 
 
 def forget_reader(tx: Connection, reader: str) -> None:
@@ -134,3 +143,9 @@ def known_collections(tx: Connection) -> list[tuple[str, str, int]]:
     """Every (tenant, collection, newest record time)."""
     query = select(collections.c.tenant, collections.c.collection, collections.c.recorded_at)
     return [(tenant, name, recorded) for tenant, name, recorded in tx.execute(query)]
+
+
+def late_collections(tx: Connection, generation: Generation) -> list[tuple[str, str, int]]:
+    """Every (tenant, collection, newest record time) that the generation's index has not applied all of."""
+    late = {(tenant, name) for _, tenant, name in lagging(tx, [index_reader(generation.name)])}
+    return [known for known in known_collections(tx) if known[:2] in late]

@@ -169,7 +169,9 @@ generations = Table(
     Column("funnel", JSON, nullable=False),
     Column("basis", LargeBinary, comment="of a rotation: float32, shape (funnel dimensions, dimensions)"),
     Column("schema_version", Integer, nullable=False),
-    Column("state", String(16), nullable=False, comment="building, ready, live or kept; one is live"),
+    Column(
+        "state", String(16), nullable=False, comment="building, ready, live, kept, dropping or dropped; one is live"
+    ),
     Column("verdict", JSON, comment="the last verification"),
     Column("created_at", BigInteger, nullable=False),
     Column("switched_at", BigInteger, comment="when it last became live"),

@@ -6,7 +6,7 @@ import asyncio
 
 import structlog
 
-from pipelines.advance import Readers
+from pipelines.follow import Follower
 from services.catalog.engine import Database
 from services.catalog.reading import collection as collection_row
 from services.catalog.records import Generation
@@ -19,12 +19,12 @@ log = structlog.get_logger()
 SECONDS = 60.0
 
 
-async def work(catalog: Database, readers: Readers, tenant: str, collection: str) -> None:
+async def work(catalog: Database, follower: Follower, tenant: str, collection: str) -> None:
     """Apply all that is recorded in the collection. What fails here is left to the sweeper."""
     try:
         generation, recorded = await asyncio.to_thread(_newest, catalog, tenant, collection)
         with deadline(SECONDS):
-            await readers.advance(generation, tenant, collection, recorded)
+            await follower.bring_live(generation, tenant, collection, recorded)
     except AlmanacError as error:
         log.warning("advance_failed", tenant=tenant, collection=collection, reason=error.detail)
 

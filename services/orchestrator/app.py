@@ -10,6 +10,7 @@ from celery import Celery, Task
 from services.catalog.orphans import sweep_orphans
 from services.common.telemetry import TRACEPARENT
 from services.orchestrator import advancing, answering, uploads
+from services.orchestrator.following import Following
 from services.orchestrator.graph.names import ADVANCE_TASK, ANSWER_QUEUE, ANSWER_TASK, INGEST_QUEUE, INGEST_TASK
 from services.orchestrator.graph.stream import AnswerStream
 from services.orchestrator.ingesting import Ingestion, Policy
@@ -55,7 +56,7 @@ def add_tasks(app: Celery, runtime: Runtime) -> None:
 
     @app.task(name=ADVANCE_TASK, bind=True)  # type: ignore[untyped-decorator]
     def advance(task: Task, tenant: str, collection: str) -> None:
-        work = advancing.work(runtime.catalog, runtime.readers, tenant, collection)
+        work = advancing.work(runtime.catalog, runtime.follower, tenant, collection)
         runtime.work(work, task.request.get(TRACEPARENT))
 
 
@@ -65,14 +66,16 @@ def _tidy(runtime: Runtime) -> None:
 
 
 def start_sweeper(app: Celery, runtime: Runtime) -> None:
-    """Sweep on the loop for as long as it runs."""
+    """Sweep, and follow what is beside the live generation, on the loop for as long as it runs."""
     settings = runtime.settings
     sweeper = Sweeper(
         runtime.catalog,
-        runtime.readers,
+        runtime.follower,
         runtime.redis,
         lambda job_id: app.send_task(INGEST_TASK, [job_id], queue=INGEST_QUEUE),
         partial(_tidy, runtime),
         settings.sweep_seconds,
     )
     asyncio.run_coroutine_threadsafe(sweeper.run(), runtime.loop)
+    following = Following(runtime.beside, runtime.nodes.retriever, settings.sweep_seconds)
+    asyncio.run_coroutine_threadsafe(following.run(), runtime.loop)

@@ -58,6 +58,7 @@ class Ingestion:
         self._slots = {
             jobs.SMALL: asyncio.Semaphore(policy.small),
             jobs.BULK: asyncio.Semaphore(policy.bulk),
+            jobs.LONG: asyncio.Semaphore(1),
         }
 
     async def take_up(self, job_id: str) -> None:
@@ -66,7 +67,7 @@ class Ingestion:
             priority = (await self._run(lambda tx: jobs.by_id(tx, job_id))).priority
         except JobNotFound:
             return
-        slots = self._slots[min(priority, jobs.BULK)]
+        slots = self._slots[min(priority, jobs.LONG)]
         if slots.locked():
             return
         async with slots:

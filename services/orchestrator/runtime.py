@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any
 
 from redis.asyncio import Redis
 
 from pipelines.advance import Readers
+from pipelines.follow import Follower
 from pipelines.ingest import Pipeline
 from pipelines.parsers.base import MIB, Limits
 from pipelines.parsers.pool import ParserPool
@@ -19,6 +21,7 @@ from services.catalog.records import Generation
 from services.catalog.state import ensure_generation
 from services.catalog.vectors import VectorFiles
 from services.common.models import ModelCache, ModelKind, find, load_manifest
+from services.common.nodes.funnel import DEFAULT
 from services.common.telemetry import tracing
 from services.orchestrator.graph.nodes import Nodes, connect
 from services.orchestrator.settings import WorkerSettings
@@ -39,6 +42,10 @@ class Runtime:
             self.catalog, VectorFiles(settings.vectors_dir), self.nodes.retriever, self.nodes.features
         )
         self.pipeline = self._pipeline()
+        self.follower = Follower(
+            self.catalog, self.pipeline.files, self.nodes.encoder, self.readers, self.nodes.retriever
+        )
+        self.beside = replace(self.follower, share=settings.reindex_share)
 
     def wait(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Run on the loop; blocks the calling thread only."""
@@ -68,7 +75,7 @@ class Runtime:
         settings = self.settings
         model = find(load_manifest(settings.models_manifest), settings.encoder_model, ModelKind.ENCODER)
         with self.catalog.write() as tx:
-            ensure_generation(tx, Generation("g1", model.name, model.dimensions))
+            ensure_generation(tx, Generation("g1", model.name, model.dimensions, DEFAULT))
         return Pipeline(
             catalog=self.catalog,
             files=VectorFiles(settings.vectors_dir),

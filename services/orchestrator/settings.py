@@ -18,6 +18,9 @@ class WorkerSettings(Settings):
     small_jobs: int = Field(4, ge=1, description="Small ingestions that a worker has in hand at once.")
     bulk_jobs: int = Field(1, ge=1, description="Bulk ingestions that a worker has in hand at once, beside small ones.")
     upload_days: float = Field(7.0, gt=0, description="How long the upload of a job that failed is kept for a retry.")
+    reindex_share: float = Field(
+        0.5, gt=0, le=1, description="Share of the time that work on generations beside the live one may take."
+    )
     parser_processes: int = Field(2, ge=1, description="Processes that parse HTML, PDF, DOCX and Parquet files.")
     parser_seconds: float = Field(60.0, gt=0, description="Longest time one file may take to parse.")
     parser_memory_mib: int = Field(1024, ge=512, description="Most memory (address space) of a parser process, in MiB.")

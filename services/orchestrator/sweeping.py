@@ -9,7 +9,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from pipelines.advance import Readers
+from pipelines.follow import Follower
 from services.catalog import erasing, jobs
 from services.catalog.engine import Database
 from services.catalog.records import Generation
@@ -28,13 +28,13 @@ class Sweeper:
     def __init__(
         self,
         catalog: Database,
-        readers: Readers,
+        follower: Follower,
         redis: Redis,
         enqueue: Callable[[str], None],
         tidy: Callable[[], object],
         seconds: float,
     ) -> None:
-        self._catalog, self._readers, self._redis = catalog, readers, redis
+        self._catalog, self._follower, self._redis = catalog, follower, redis
         self._enqueue, self._tidy, self._seconds = enqueue, tidy, seconds
         self._tidied = -TIDY_SECONDS
 
@@ -58,7 +58,7 @@ class Sweeper:
         """A reader that has lost what it once applied is brought up to date again."""
         generation, everything = await asyncio.to_thread(self._known)
         for tenant, collection, recorded in everything:
-            await self._readers.advance(generation, tenant, collection, recorded)
+            await self._follower.bring_live(generation, tenant, collection, recorded)
 
     async def _sweep(self) -> None:
         await self._redis.set(WORKER_ALIVE_KEY, 1, ex=max(6, int(self._seconds * 3)))

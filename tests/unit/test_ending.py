@@ -79,7 +79,7 @@ class Readers:
     def __init__(self, error=None):
         self.asked, self.error = [], error
 
-    async def advance(self, generation, tenant, collection, to):
+    async def bring_live(self, generation, tenant, collection, to):
         self.asked.append((generation, tenant, collection, to))
         if self.error:
             raise self.error

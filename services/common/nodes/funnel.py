@@ -91,3 +91,6 @@ class Funnel:
 
 PLAIN = Funnel()
 """Full vectors alone, searched exhaustively or through their graph, beside BM25."""
+
+DEFAULT = Funnel(quantization=Quantization.BINARY)
+"""What the first generation has: one bit a dimension chooses, full vectors rescore."""

@@ -96,7 +96,12 @@ def upgrade() -> None:
             comment="of a rotation: float32, shape (funnel dimensions, dimensions)",
         ),
         sa.Column("schema_version", sa.Integer(), nullable=False),
-        sa.Column("state", sa.String(16), nullable=False, comment="building, ready, live or kept; one is live"),
+        sa.Column(
+            "state",
+            sa.String(16),
+            nullable=False,
+            comment="building, ready, live, kept, dropping or dropped; one is live",
+        ),
         sa.Column("verdict", sa.JSON(), nullable=True, comment="the last verification"),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("switched_at", sa.BigInteger(), nullable=True, comment="when it last became live"),

@@ -1,0 +1,91 @@
+"""Generations beside the live one: those that wait or are kept get every commit too, those given up lose their index.
+
+In a loop of its own, at its own pace: neither the live generation nor the sweeper waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import structlog
+
+from pipelines.follow import Follower
+from services.catalog import generations
+from services.catalog.records import Generation
+from services.catalog.state import known_collections, late_collections
+from services.common.nodes.retriever import Retriever
+
+log = structlog.get_logger()
+
+
+class Following:
+    """Follows until cancelled. `follower` is throttled; `seconds` lie between two looks."""
+
+    def __init__(self, follower: Follower, retriever: Retriever, seconds: float) -> None:
+        self._follower, self._retriever, self._seconds = follower, retriever, seconds
+        self._gone: set[str] = set()
+        """Dropped generations whose index was gone at the last look."""
+
+    async def run(self) -> None:
+        await self._each(self._verify)
+        while True:
+            await self._guarded("drop", self._drop)
+            await self._each(self._follow)
+            await asyncio.sleep(self._seconds)
+
+    async def _each(self, work: Callable[[Generation], Awaitable[None]]) -> None:
+        """One generation that cannot be followed, for want of its encoder say, keeps no other back."""
+
+        async def all_of_them() -> None:
+            for generation in await asyncio.to_thread(self._followed):
+                await self._guarded(generation.name, partial(work, generation))
+
+        await self._guarded("all", all_of_them)
+
+    async def _guarded(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await work()
+        except Exception as error:
+            log.warning("follow_failed", generation=name, reason=str(error), kind=type(error).__name__)
+
+    async def _verify(self, generation: Generation) -> None:
+        """An index that has lost what it once applied is brought up to date again."""
+        for tenant, collection, recorded in await asyncio.to_thread(self._known):
+            await self._follower.bring(generation, tenant, collection, recorded)
+
+    async def _follow(self, generation: Generation) -> None:
+        for tenant, collection, recorded in await asyncio.to_thread(self._behind, generation):
+            await self._follower.bring(generation, tenant, collection, recorded)
+
+    async def _drop(self) -> None:
+        """A build that was just cancelled may still write: an index counts as gone once it is so at two looks."""
+        for name in await asyncio.to_thread(self._dropping):
+            if await self._retriever.standing(name) is not None:
+                self._gone.discard(name)
+                await self._retriever.drop(name)
+            elif name in self._gone:
+                await asyncio.to_thread(self._dropped, name)
+            else:
+                self._gone.add(name)
+
+    def _followed(self) -> list[Generation]:
+        with self._follower.catalog.read() as tx:
+            return generations.followed(tx)
+
+    def _known(self) -> list[tuple[str, str, int]]:
+        with self._follower.catalog.read() as tx:
+            return known_collections(tx)
+
+    def _behind(self, generation: Generation) -> list[tuple[str, str, int]]:
+        with self._follower.catalog.read() as tx:
+            return late_collections(tx, generation)
+
+    def _dropping(self) -> list[str]:
+        with self._follower.catalog.read() as tx:
+            return generations.dropping(tx)
+
+    def _dropped(self, name: str) -> None:
+        with self._follower.catalog.write() as tx:
+            generations.dropped(tx, name)
