@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import typer
 
-from services.admin.commands import documents, evaluate, ingest, jobs, maintain, migrate, models, read, stack, sync
+from services.admin.commands import (
+    documents,
+    evaluate,
+    ingest,
+    jobs,
+    maintain,
+    migrate,
+    models,
+    read,
+    reindex,
+    stack,
+    sync,
+)
 from services.admin.failures import AlmanacGroup
 
 app = typer.Typer(
@@ -24,7 +36,7 @@ app.command()(migrate.migrate)
 app.add_typer(models.app, name="models")
 app.add_typer(ingest.facts, name="facts")
 app.add_typer(jobs.app, name="jobs")
-app.add_typer(maintain.reindex, name="reindex")
+app.add_typer(reindex.app, name="reindex")
 app.command()(maintain.erase)
 app.add_typer(evaluate.app, name="eval")
 

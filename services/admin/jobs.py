@@ -126,6 +126,19 @@ def finish(jobs: Sequence[Json], as_json: bool) -> None:
     require_done(jobs)
 
 
+def tell(gateway: Gateway, found: Json, wait_for_it: bool, as_json: bool) -> None:
+    """Print what was found and how its job ended, or how to follow it. Raises Failed where it failed."""
+    if wait_for_it:
+        [found["job"]] = wait(gateway, [found["job"]], quiet=as_json)
+    job = found["job"]
+    if as_json:
+        print_json(found)
+    else:
+        typer.echo(job["state"] if wait_for_it else f"queued; follow with: almanac jobs show {job['id']} --follow")
+    if wait_for_it:
+        require_done([job])
+
+
 def require_done(jobs: Sequence[Json]) -> None:
     """Raises Failed if one failed as a whole."""
     errors = [f"job {job['id']} {job['state']}: {job.get('error') or 'no reason given'}" for job in jobs]

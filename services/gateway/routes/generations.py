@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import APIRouter, Request
@@ -27,9 +28,8 @@ router = APIRouter(prefix="/v1/admin/generations", tags=["generations"])
 
 Result = TypeVar("Result")
 
-_CATCH_UP_SECONDS = 5.0
-"""How long a switch waits for the last commits to reach the generation."""
-_LOOK_SECONDS = 0.1
+_LOOKS, _LOOK_SECONDS = 25, 0.2
+"""A switch waits so long for the last commits to reach the generation."""
 
 
 class BuildRequest(Strict):
@@ -153,26 +153,19 @@ def _rotation(context: Context, body: BuildRequest, encoder: str) -> Rotation:
 
 async def _caught_up(context: Context, name: str) -> None:
     """Wait a little for the last commits, so that nobody who saw them does not see them any more."""
-    clock = asyncio.get_running_loop().time
-    until = clock() + _CATCH_UP_SECONDS
-    while clock() < until and (await _read(context, lambda tx: generations.standing(tx, name))).behind:
+    for _ in range(_LOOKS):
+        if not (await _read(context, lambda tx: generations.standing(tx, name))).behind:
+            return
         await asyncio.sleep(_LOOK_SECONDS)
 
 
 async def _shown(context: Context, standing: generations.Standing, job: jobs.Job | None) -> dict[str, Any]:
     """With what the index itself says, where it answers."""
-    index: dict[str, Any] | None = None
     try:
         held = await context.nodes.retriever.standing(standing.generation.name)
+        index: dict[str, Any] | None = None if held is None else asdict(held)
     except AlmanacError as error:
         index = {"error": error.detail}
-    else:
-        index = held and {
-            "points": held.points,
-            "unbuilt": held.unbuilt,
-            "disk_bytes": held.disk_bytes,
-            "building": held.building,
-        }
     return {**_described(standing), "index": index, "job": job and job_json(job)}
 
 
