@@ -16,7 +16,11 @@ log = structlog.get_logger()
 HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
-    (b"content-security-policy", b"default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"),
+    (
+        b"content-security-policy",
+        b"default-src 'self'; object-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'; "
+        b"require-trusted-types-for 'script'; trusted-types 'none'",
+    ),
     (b"x-frame-options", b"DENY"),
 ]
 

@@ -1,0 +1,99 @@
+// The gateway: JSON, problem details, and server-sent events over fetch.
+
+const QUIET_MS = 30_000; // six times the longest silence the gateway allows itself
+
+const ADVICE = {
+  "invalid-question": "Change the question and ask again.",
+  "invalid-moment": "Choose another date.",
+  "collection-not-found": "Choose another collection, or take documents into this one.",
+  "document-not-found": "It may have been erased since; ask again.",
+  "too-large": "Send less at a time.",
+  overloaded: "Wait a moment, then try again.",
+  unavailable: "Wait a moment, then try again; `almanac status` says what is not running.",
+  "behind-watermark": "The newest records are still being applied; try again in a moment.",
+  "deadline-exceeded": "Try again; `almanac status` says what is slow.",
+  internal: "Try again; if it stays so, the gateway's log says why.",
+};
+
+/** What went wrong, and what to do about it, in words for a person. */
+export class Problem extends Error {
+  constructor({ type = "about:blank", title = "Something went wrong", status = 0, detail = "" }) {
+    super(detail || title);
+    this.title = title;
+    this.status = status;
+    const kind = type.split(":").pop();
+    this.advice = ADVICE[kind] || (status >= 500 ? ADVICE.internal : "");
+  }
+}
+
+const unreachable = () =>
+  new Problem({ title: "The gateway cannot be reached", detail: "It does not answer. Is it running? Try again then." });
+
+const problemOf = async (response) => {
+  const wait = response.headers.get("Retry-After");
+  const said = await response.json().catch(() => ({}));
+  const problem = new Problem({ title: response.statusText, ...said, status: response.status });
+  if (response.status === 429 && wait) problem.advice = `Try again in ${wait} seconds.`;
+  return problem;
+};
+
+/** A response that is one; raises Problem. An abort stays an abort. */
+export const request = async (path, options = {}) => {
+  const response = await fetch(path, options).catch((error) => {
+    throw error.name === "AbortError" ? error : unreachable();
+  });
+  if (!response.ok) throw await problemOf(response);
+  return response;
+};
+
+export const getJson = async (path) => (await request(path)).json();
+
+export const postJson = (path, body, options = {}) =>
+  request(path, {
+    ...options,
+    method: "POST",
+    headers: { ...options.headers, "Content-Type": "application/json" },
+    body: JSON.stringify(body),
+  });
+
+const parsed = (block) => {
+  let name = "message";
+  const data = [];
+  for (const line of block.split("\n")) {
+    if (line.startsWith("event:")) name = line.slice(6).trim();
+    else if (line.startsWith("data:")) data.push(line.slice(5).trimStart());
+  }
+  return data.length ? { name, data: JSON.parse(data.join("\n")) } : null;
+};
+
+const within = (reading, ms) => {
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(unreachable()), ms);
+  });
+  return Promise.race([reading, late]).finally(() => clearTimeout(timer));
+};
+
+/** The events {name, data} of a response; raises Problem once nothing, not even a heartbeat, comes. */
+export async function* events(response) {
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  try {
+    for (;;) {
+      const { value, done } = await within(reader.read(), QUIET_MS);
+      if (done) return;
+      const blocks = (rest + value).replaceAll("\r\n", "\n").split("\n\n");
+      rest = blocks.pop();
+      for (const block of blocks) {
+        const event = parsed(block);
+        if (event) yield event;
+      }
+    }
+  } catch (error) {
+    throw error.name === "TypeError" ? unreachable() : error;
+  } finally {
+    reader.cancel().catch(() => {});
+  }
+}
+
+export const documentPath = (docId) => `/v1/documents/${encodeURIComponent(docId)}`;

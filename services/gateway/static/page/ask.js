@@ -1,0 +1,152 @@
+// Asking: the question, the moment it is asked at, and asking again when the moment is moved.
+
+import { AnswerView } from "./answer.js";
+import { announce, byId, el } from "./dom.js";
+import { getJson } from "./api.js";
+import { problemNotice } from "./notices.js";
+import { Ruler } from "./ruler.js";
+import { showSky } from "./sky.js";
+import { forget, questions, remember } from "./store.js";
+import { momentText } from "./time.js";
+import { withoutMarks } from "./text.js";
+
+/** A question on the page: asked once, and again whenever the moment is moved. */
+class Entry {
+  constructor(question, collection, compare) {
+    Object.assign(this, { question, collection });
+    this.when = el("p", { class: "moment" });
+    this.place = el("div", {});
+    const side = { type: "button", class: "quiet", onclick: () => compare(this) };
+    this.node = el(
+      "article",
+      { class: "entry", "aria-label": question },
+      el("h3", { class: "question" }, question),
+      this.when,
+      this.place,
+      el("p", { class: "actions" }, el("button", side, "Compare with another moment")),
+    );
+  }
+
+  async ask(moment) {
+    this.asking?.abort();
+    const asking = (this.asking = new AbortController());
+    const [before, since] = [this.answered, this.moment];
+    this.when.textContent = `${momentText(moment)} · ${this.collection}`;
+    const view = new AnswerView(this.collection);
+    this.place.replaceChildren(view.node);
+    announce("Asking");
+    const answer = await view.ask(this.question, moment, asking.signal).catch(() => undefined);
+    if (asking.signal.aborted) return;
+    announce(answer ? `Answer: ${withoutMarks(answer.answer)}` : "The question was not answered");
+    if (!answer) return;
+    if (before) view.compareWith(before, `since it was asked ${momentText(since)}`);
+    Object.assign(this, { answered: answer, moment });
+  }
+}
+
+/** The page that asks. `collection()` names the collection chosen; `compare(entry)` opens the other page. */
+export class AskPage {
+  constructor({ collection, compare }) {
+    Object.assign(this, { collection, compare, entry: null, moment: { asOf: null, knownAt: null } });
+    const asOf = { name: "As of", nowLabel: "Now", moved: (iso) => this.#move({ asOf: iso }), shown: showSky };
+    const knownAt = { name: "As known at", nowLabel: "All on record", moved: (iso) => this.#know(iso) };
+    this.asOf = new Ruler(byId("as-of"), asOf);
+    this.knownAt = new Ruler(byId("known-at"), knownAt);
+    this.#listen();
+    this.#showDaybook();
+  }
+
+  /** The collection chosen has changed, or what is in it. */
+  async refresh() {
+    if (!this.collection()) return;
+    const known = this.moment.knownAt ? `?known_at=${encodeURIComponent(this.moment.knownAt)}` : "";
+    const path = `/v1/collections/${encodeURIComponent(this.collection())}/changes${known}`;
+    try {
+      const changes = await getJson(path);
+      this.asOf.setTicks(changes.valid);
+      this.knownAt.setTicks(changes.recorded);
+    } catch (problem) {
+      byId("entries").prepend(problemNotice(problem));
+    }
+  }
+
+  #listen() {
+    const field = byId("question");
+    byId("ask-form").addEventListener("submit", (event) => {
+      event.preventDefault();
+      if (field.value.trim()) this.#begin(field.value.trim());
+    });
+    field.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+      event.preventDefault();
+      byId("ask-form").requestSubmit();
+    });
+    byId("known-switch").addEventListener("change", (event) => this.#switch(event.target.checked));
+    byId("daybook-clear").addEventListener("click", () => {
+      forget();
+      this.#showDaybook();
+      byId("question").focus();
+    });
+  }
+
+  #begin(question) {
+    byId("guide")?.remove();
+    this.entry?.asking?.abort();
+    this.entry = new Entry(question, this.collection(), this.compare);
+    byId("entries").prepend(this.entry.node);
+    this.#ask();
+  }
+
+  #ask() {
+    remember({ question: this.entry.question, collection: this.entry.collection, ...this.moment });
+    this.#showDaybook();
+    return this.entry.ask({ ...this.moment });
+  }
+
+  #move(part) {
+    Object.assign(this.moment, part);
+    if (this.entry) this.#ask();
+  }
+
+  #know(iso) {
+    this.#move({ knownAt: iso });
+    this.refresh();
+  }
+
+  #switch(on) {
+    byId("known-at").hidden = !on;
+    byId("known-hint").hidden = on;
+    if (on || this.moment.knownAt === null) return;
+    this.knownAt.show(null);
+    this.#know(null);
+  }
+
+  /** Ask again what was asked before, at the moment it was asked at. */
+  async #again(asked) {
+    const moment = { asOf: asked.asOf ?? null, knownAt: asked.knownAt ?? null };
+    byId("collection").value = asked.collection;
+    byId("known-switch").checked = moment.knownAt !== null;
+    this.#switch(moment.knownAt !== null);
+    this.moment = moment;
+    await this.refresh();
+    this.asOf.show(moment.asOf);
+    this.knownAt.show(moment.knownAt);
+    byId("question").value = asked.question;
+    this.#begin(asked.question);
+  }
+
+  #showDaybook() {
+    const kept = questions();
+    byId("daybook-clear").hidden = !kept.length;
+    byId("daybook").replaceChildren(
+      ...kept.map((asked) =>
+        el(
+          "li",
+          {},
+          el("button", { type: "button", class: "plain", onclick: () => this.#again(asked) }, asked.question),
+          el("span", { class: "hint" }, momentText(asked)),
+        ),
+      ),
+    );
+  }
+}
