@@ -14,7 +14,8 @@ from services.common.rpc.deadlines import remaining
 from services.features.backends import open_backend
 from services.features.backends.base import Backend
 from services.features.settings import FeaturesSettings
-from services.features.views import entity_key, fields_of, stored_row
+from services.features.span import FEAST_SPAN
+from services.features.views import PRESENT, View, entity_key, stored_row
 
 _REPLY_SECONDS = 0.05
 """What is kept of a deadline to say that the watermark was not reached."""
@@ -30,21 +31,21 @@ class PointInTimeFeatures:
         self._appending: defaultdict[tuple[str, str, str], asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def read(self, scope: Scope, view: str, entities: Sequence[str]) -> list[FeatureRow]:
-        fields_of(view)
+        await self._backend.view(view)
         keys = [entity_key(scope.tenant, scope.collection, entity) for entity in entities]
         await self._reach(view, scope)
         rows = self._backend.latest(view, keys, scope.moment.as_of, scope.moment.known_at)
         return [_named(entity, row) for entity, row in zip(entities, rows, strict=True)]
 
     async def append(self, view: str, stretch: Stretch, batches: AsyncIterator[Sequence[FeatureRow]]) -> int:
-        fields_of(view)
+        definition = await self._backend.view(view)
         _check(stretch)
         where = (view, stretch.tenant, stretch.collection)
         async with self._appending[where]:
             applied = self._backend.watermark(*where)
             if stretch.start > applied:
                 raise Conflict(_gap(view, stretch, applied))
-            rows = _stored(view, stretch, applied, batches)
+            rows = _stored(definition, stretch, applied, batches)
             if stretch.end > applied:
                 try:
                     await self._backend.append(view, stretch, rows)
@@ -56,26 +57,47 @@ class PointInTimeFeatures:
             return self._backend.watermark(*where)
 
     async def position(self, view: str, tenant: str, collection: str) -> int:
-        fields_of(view)
+        await self._backend.view(view)
         return self._backend.watermark(view, tenant, collection)
 
     async def materialize(self, view: str) -> int:
-        fields_of(view)
+        await self._backend.view(view)
         return await self._backend.materialize(view)
 
     async def erase(self, view: str, tenant: str, collection: str, entity: str) -> int:
-        fields_of(view)
+        await self._backend.view(view)
         if not tenant or not collection or not entity:
             raise ScopeMissing("the request names no tenant, no collection or no entity")
         async with self._appending[view, tenant, collection]:
             return await self._backend.erase(view, entity_key(tenant, collection, entity))
 
     async def drop(self, view: str, tenant: str, collection: str) -> None:
-        fields_of(view)
+        await self._backend.view(view)
         if not tenant or not collection:
             raise ScopeMissing("the request names no tenant or no collection")
         async with self._appending[view, tenant, collection]:
             await self._backend.drop(view, tenant, collection)
+
+    async def training(
+        self, tenant: str, collection: str, view: str, asked: Sequence[tuple[str, int]]
+    ) -> list[FeatureRow]:
+        """For each (entity, instant) what held at the instant as known at it, by Feast's own historical join, which
+        filters by created time: sets for training and evaluation.
+
+        Rows have neither event nor created. Raises InvalidRequest for an instant that Feast cannot date.
+        """
+        await self._backend.view(view)
+        if not tenant or not collection:
+            raise ScopeMissing("the request names no tenant or no collection")
+        for entity, when in asked:
+            if when not in FEAST_SPAN:
+                raise InvalidRequest(f"{entity!r}: Feast joins in the years 1678 to 2261, not at {when}")
+        keys = [(entity_key(tenant, collection, entity), when) for entity, when in asked]
+        found = await self._backend.training(view, keys)
+        return [
+            FeatureRow(entity, True, values=values) if values and values.get(PRESENT, True) else FeatureRow(entity)
+            for (entity, _), values in zip(asked, found, strict=True)
+        ]
 
     async def prepare(self) -> None:
         """Do in the background what reads do not need, such as applying the definitions."""
@@ -106,7 +128,7 @@ class PointInTimeFeatures:
 
 
 async def _stored(
-    view: str, stretch: Stretch, applied: int, batches: AsyncIterator[Sequence[FeatureRow]]
+    view: View, stretch: Stretch, applied: int, batches: AsyncIterator[Sequence[FeatureRow]]
 ) -> AsyncIterator[Sequence[FeatureRow]]:
     """The batches as they are stored, without the rows applied before."""
     async for rows in batches:

@@ -1,24 +1,65 @@
 """Bitemporal lookup over sorted arrays: for many entities at once, the row that holds at a moment.
 
-Rows lie in runs, each sorted by (entity, event, created); an append adds a run, and runs of like size are merged, as in
-a log-structured merge tree (O'Neil et al., 1996), so that an append never sorts all rows again. Runs are never changed
-and are swapped in one assignment: reads need no lock while one writer adds.
+The arrays may be in memory or mapped from files. In memory rows lie in runs, each sorted by (entity, event, created);
+an append adds a run, and runs of like size are merged, as in a log-structured merge tree (O'Neil et al., 1996), so that
+an append never sorts all rows again. Runs are never changed and are swapped in one assignment: reads need no lock while
+one writer adds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 Ints = npt.NDArray[np.int64]
+Bound = int | Ints
+"""One instant for all entities, or one for each."""
 
 _GROWTH = 4
 _SMALL = 2048
 _FIRST_WINDOW = 8
 _WIDEST_WINDOW = 65_536
+
+
+class Found(NamedTuple):
+    """For each entity asked for the row that holds, -1 where none does, with its event and created."""
+
+    row: Ints
+    event: Ints
+    created: Ints
+
+    @classmethod
+    def nothing(cls, count: int) -> Found:
+        return cls(np.full(count, -1), np.zeros(count, np.int64), np.zeros(count, np.int64))
+
+    def later(self, other: Found) -> npt.NDArray[np.bool_]:
+        """Where the other's row holds instead: it has the later event, of equal ones the later created."""
+        after = (other.event > self.event) | ((other.event == self.event) & (other.created >= self.created))
+        wins: npt.NDArray[np.bool_] = (other.row >= 0) & ((self.row < 0) | after)
+        return wins
+
+    def updated(self, other: Found) -> Found:
+        wins = self.later(other)
+        return Found(*(np.where(wins, theirs, ours) for ours, theirs in zip(self, other, strict=True)))
+
+
+def search(
+    entity: npt.NDArray[Any], event: Ints, created: Ints, entities: npt.NDArray[Any], as_of: Bound, known_at: Bound
+) -> Ints:
+    """For each entity the position of the row with the latest event ≤ as_of among those with created ≤ known_at, of
+    rows with the same event the last created; -1 where there is none.
+
+    The three columns are of one length, sorted by (entity, event, created).
+    """
+    start = np.searchsorted(entity, entities, "left")
+    stop = np.searchsorted(entity, entities, "right")
+    if not (start < stop).any():
+        return np.full(len(entities), -1)
+    return _last_not_above(created, start, _first_above(event, start, stop, as_of), known_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +74,9 @@ class _Run:
     def __len__(self) -> int:
         return len(self.row)
 
-    def latest(self, entities: Ints, as_of: int, known_at: int) -> Ints:
-        """For each entity the position of the row that holds, -1 where none does."""
-        start = np.searchsorted(self.entity, entities, "left")
-        stop = np.searchsorted(self.entity, entities, "right")
-        stop = _first_above(self.event, start, stop, as_of)
-        return _last_not_above(self.created, start, stop, known_at)
+    def latest(self, entities: Ints, as_of: Bound, known_at: Bound) -> Found:
+        at = search(self.entity, self.event, self.created, entities, as_of, known_at)
+        return Found(np.where(at < 0, -1, self.row[at]), self.event[at], self.created[at])
 
 
 class PointInTimeIndex:
@@ -61,18 +99,13 @@ class PointInTimeIndex:
             runs[-2:] = [_merge(runs[-2], runs[-1])]
         self._runs = tuple(runs)
 
-    def latest(self, keys: Sequence[str], as_of: int, known_at: int) -> Ints:
+    def latest(self, keys: Sequence[str], as_of: Bound, known_at: Bound) -> Found:
         """For each key the row with the latest event ≤ as_of among those created ≤ known_at, of rows with the same
-        event the last created; -1 where there is none."""
+        event the last created."""
         entities = np.fromiter((self._ids.get(key, -1) for key in keys), np.int64, len(keys))
-        best = np.full(len(keys), -1)
-        event, created = np.zeros_like(best), np.zeros_like(best)
+        best = Found.nothing(len(keys))
         for run in self._runs:
-            at = run.latest(entities, as_of, known_at)
-            later = (run.event[at] > event) | ((run.event[at] == event) & (run.created[at] >= created))
-            wins = (at >= 0) & ((best < 0) | later)
-            best = np.where(wins, run.row[at], best)
-            event, created = np.where(wins, run.event[at], event), np.where(wins, run.created[at], created)
+            best = best.updated(run.latest(entities, as_of, known_at))
         return best
 
 
@@ -93,7 +126,7 @@ def _merge(older: _Run, newer: _Run) -> _Run:
     )
 
 
-def _first_above(values: Ints, start: Ints, stop: Ints, bound: int) -> Ints:
+def _first_above(values: Ints, start: Ints, stop: Ints, bound: Bound) -> Ints:
     """For each slice [start, stop) of sorted values the first position above the bound: one binary search for all."""
     low, high = start.copy(), stop.copy()
     while (unsettled := low < high).any():
@@ -104,17 +137,17 @@ def _first_above(values: Ints, start: Ints, stop: Ints, bound: int) -> Ints:
     return low
 
 
-def _last_not_above(values: Ints, start: Ints, stop: Ints, bound: int) -> Ints:
+def _last_not_above(values: Ints, start: Ints, stop: Ints, bound: Bound) -> Ints:
     """For each slice [start, stop) the last position not above the bound, -1 where there is none.
 
     The values of a slice are in no order; it is searched backwards in windows that grow, all slices at once.
     """
-    found = np.full(len(start), -1)
+    found, bounds = np.full(len(start), -1), np.broadcast_to(np.asarray(bound, np.int64), start.shape)
     open_ = np.flatnonzero(start < stop)
     end, width = stop.copy(), _FIRST_WINDOW
     while open_.size:
         at = end[open_, None] - 1 - np.arange(width)
-        hits = (at >= start[open_, None]) & (values[np.maximum(at, 0)] <= bound)
+        hits = (at >= start[open_, None]) & (values[np.maximum(at, 0)] <= bounds[open_, None])
         hit = hits.any(axis=1)
         found[open_[hit]] = at[hit, hits[hit].argmax(axis=1)]
         end[open_] -= width

@@ -17,6 +17,12 @@ class FeaturesSettings(Settings):
     features_online_redis: str = Field(
         "", description="Feast's connection string of a Redis online store, `host:port`. Default: SQLite."
     )
+    features_buffer_rows: int = Field(
+        65_536,
+        ge=4,
+        description="Rows of a view that are held in memory before they are merged into sorted runs, which are mapped "
+        "from files.",
+    )
     features_wait_seconds: float = Field(
         5.0, ge=0, description="How long a read waits at most for the watermark to reach `known_at`."
     )

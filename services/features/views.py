@@ -1,11 +1,13 @@
-"""The feature views as the node writes them: their fields and their entity keys.
+"""Feature views as the node reads and writes them: their fields, their ttl and their entity keys.
 
-`feature_repo` defines the same views for Feast; a test compares the two.
+Feast's registry defines them, from `feature_repo`. Two are known beforehand, so that a fresh home answers before Feast
+is loaded; a test compares them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 
 from services.common.errors import InvalidRequest, NotFound
@@ -17,37 +19,55 @@ PRESENT = "present"
 
 SEPARATOR = "\x1f"
 
-VIEWS: Mapping[str, Mapping[str, type[Value]]] = MappingProxyType(
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Field → type; `ttl` in microseconds is how long a row holds after its event, 0 for ever.
+
+    Every stored row carries every field; what was not given is its type's zero.
+    """
+
+    name: str
+    fields: Mapping[str, type[Value]]
+    ttl: int = 0
+
+
+VIEWS: Mapping[str, View] = MappingProxyType(
     {
-        FACTS: {
-            PRESENT: bool,
-            "answer": str,
-            "also_accepted": str,
-            "question": str,
-            "fact_id": str,
-            "source": str,
-            "valid_to": int,
-        },
-        DOCUMENTS: {
-            PRESENT: bool,
-            "version_id": str,
-            "length_chars": int,
-            "versions": int,
-            "valid_from_us": int,
-            "dated": bool,
-            "valid_to": int,
-        },
+        FACTS: View(
+            FACTS,
+            {
+                PRESENT: bool,
+                "answer": str,
+                "also_accepted": str,
+                "question": str,
+                "fact_id": str,
+                "source": str,
+                "valid_to": int,
+            },
+        ),
+        DOCUMENTS: View(
+            DOCUMENTS,
+            {
+                PRESENT: bool,
+                "version_id": str,
+                "length_chars": int,
+                "versions": int,
+                "valid_from_us": int,
+                "dated": bool,
+                "valid_to": int,
+            },
+        ),
     }
 )
-"""View → field → type. Every stored row carries every field; what was not given is its type's zero."""
 
 
-def fields_of(view: str) -> Mapping[str, type[Value]]:
+def find_view(views: Mapping[str, View], name: str) -> View:
     """Raises NotFound for a view that is not defined."""
     try:
-        return VIEWS[view]
+        return views[name]
     except KeyError:
-        raise NotFound(f"there is no feature view {view!r}; there are {', '.join(sorted(VIEWS))}") from None
+        raise NotFound(f"there is no feature view {name!r}; there are {', '.join(sorted(views))}") from None
 
 
 def entity_key(tenant: str, collection: str, entity: str) -> str:
@@ -57,25 +77,31 @@ def entity_key(tenant: str, collection: str, entity: str) -> str:
     return f"{tenant}{SEPARATOR}{collection}{SEPARATOR}{entity}"
 
 
-def stored_row(view: str, key: str, row: FeatureRow) -> FeatureRow:
+def stored_row(view: View, key: str, row: FeatureRow) -> FeatureRow:
     """The row as it is stored: under its key, with every field of the view; `found` says whether anything holds.
 
     Raises InvalidRequest for a value the view does not have, one of another type, or an event outside the years 1 to
     9999.
     """
-    fields = fields_of(view)
+    fields = view.fields
     if unknown := row.values.keys() - fields.keys():
-        raise InvalidRequest(f"the feature view {view!r} has no field {min(unknown)!r}; it has {', '.join(fields)}")
+        raise InvalidRequest(
+            f"the feature view {view.name!r} has no field {min(unknown)!r}; it has {', '.join(fields)}"
+        )
     if not OPEN_START <= row.event <= OPEN_END:
         raise InvalidRequest(f"{row.entity!r}: the event {row.event} lies outside the years 1 to 9999")
+    if not row.found and PRESENT not in fields:
+        raise InvalidRequest(
+            f"{row.entity!r}: the feature view {view.name!r} has no field {PRESENT!r} to state a gap with"
+        )
     given = {PRESENT: row.found, **row.values}
     values = {name: _typed(view, name, kind, given.get(name, kind())) for name, kind in fields.items()}
-    return FeatureRow(key, bool(values[PRESENT]), row.event, row.created, values)
+    return FeatureRow(key, bool(values.get(PRESENT, row.found)), row.event, row.created, values)
 
 
-def _typed(view: str, name: str, kind: type[Value], value: Value) -> Value:
+def _typed(view: View, name: str, kind: type[Value], value: Value) -> Value:
     if kind is bool and value in (0, 1):
         return bool(value)
     if type(value) is not kind:
-        raise InvalidRequest(f"{view}.{name} is of type {kind.__name__}, not {type(value).__name__}")
+        raise InvalidRequest(f"{view.name}.{name} is of type {kind.__name__}, not {type(value).__name__}")
     return value

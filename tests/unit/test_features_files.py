@@ -10,17 +10,18 @@ from services.common.nodes.features import DOCUMENTS, FACTS, FeatureRow
 from services.common.nodes.scope import Stretch
 from services.features.backends import open_backend
 from services.features.backends.feast import FeastBackend
-from services.features.backends.parquet import ParquetDirectory
-from services.features.backends.rows import FEAST_SPAN, schema_of, to_table
+from services.features.backends.parquet import stretch_name
+from services.features.backends.rows import to_table
 from services.features.backends.watermarks import Watermarks
 from services.features.settings import FeaturesSettings
-from services.features.views import entity_key, stored_row
+from services.features.span import FEAST_SPAN
+from services.features.views import VIEWS, entity_key, stored_row
 
 KEY = entity_key("t", "c", "q")
 
 
 def rows(*entries):
-    return [stored_row(FACTS, KEY, FeatureRow("q", True, e, c, {"answer": text})) for text, e, c in entries]
+    return [stored_row(VIEWS[FACTS], KEY, FeatureRow("q", True, e, c, {"answer": text})) for text, e, c in entries]
 
 
 async def append(backend, start, end, *entries):
@@ -75,7 +76,7 @@ async def test_killed_between_file_and_watermark_the_stretch_is_appended_again_a
     for backend in (again, opened()):
         assert backend.watermark(FACTS, "t", "c") == 300
         assert answers(backend, 1, 100, 150, 250) == ["a", "b", "c"]
-        assert len(backend._views[FACTS]._index) == 4
+        assert len(backend._stores[FACTS]) == 4
 
 
 async def test_a_second_node_on_the_same_directory_is_refused(opened, tmp_path):
@@ -100,30 +101,33 @@ async def test_feast_sees_what_holds_since_before_its_span_and_nothing_it_cannot
     assert set(stamps) == {FEAST_SPAN.start, year("2000")}
 
 
-def test_many_small_files_become_one_and_lose_nothing(tmp_path):
-    directory = ParquetDirectory(tmp_path, schema_of(FACTS))
-    for end in range(64):
-        directory.write(Stretch("t", "c", end - 1, end), to_table(FACTS, rows((f"{end}", end, end))))
-    before = directory.read().sort_by("event_us")
-    directory.compact()
-    assert len(list(tmp_path.iterdir())) == 1
-    assert directory.read().sort_by("event_us").equals(before)
-    directory.write(Stretch("t", "c", 64, 65), to_table(FACTS, rows(("65", 65, 65))))
-    directory.compact()
-    assert len(list(tmp_path.iterdir())) == 2
+async def test_many_small_files_become_one_and_lose_nothing(opened, tmp_path):
+    backend = opened()
+    for end in range(63):
+        await append(backend, end - 1, end, (f"{end}", end, end))
+    files = sorted((tmp_path / "offline" / FACTS).iterdir())
+    before = pq.read_table(tmp_path / "offline" / FACTS)
+    assert len(files) == 63
+    await append(backend, 62, 63, ("63", 63, 63))
+    await backend._merging[FACTS]
+    assert len(list((tmp_path / "offline" / FACTS).iterdir())) == 1
+    after = pq.read_table(tmp_path / "offline" / FACTS)
+    assert after.column("event_us").to_pylist() == list(range(64)) and after.schema == before.schema
+    assert answers(backend, 100, 30, 63) == ["30", "63"]
+    assert answers(opened(), 100, 30, 63) == ["30", "63"]
 
 
-def test_a_file_half_written_is_not_read_and_goes(tmp_path):
-    (tmp_path / ".half.tmp").write_bytes(b"PAR1")
-    assert ParquetDirectory(tmp_path, schema_of(FACTS)).read().num_rows == 0
-    assert list(tmp_path.iterdir()) == []
+async def test_a_file_half_written_is_not_read_and_goes(opened, tmp_path):
+    opened()
+    half = tmp_path / "offline" / FACTS / ".half.tmp"
+    half.write_bytes(b"PAR1")
+    assert answers(opened(), 0, 0) == [None]
+    assert not half.exists()
 
 
-def test_two_collections_never_share_a_file(tmp_path):
-    directory = ParquetDirectory(tmp_path, schema_of(FACTS))
-    for tenant, collection in (("a", "b"), ("b", "a"), ("ab", "c"), ("a", "bc")):
-        directory.write(Stretch(tenant, collection, 0, 1), to_table(FACTS, rows(("x", 1, 1))))
-    assert len(list(tmp_path.iterdir())) == 4
+def test_two_collections_never_share_a_file():
+    homes = [("a", "b"), ("b", "a"), ("ab", "c"), ("a", "bc")]
+    assert len({stretch_name(Stretch(*home, 0, 1), "0") for home in homes}) == 4
 
 
 def test_watermarks_survive(tmp_path):
@@ -139,7 +143,7 @@ def test_watermarks_survive(tmp_path):
 
 
 def test_the_exact_microsecond_is_kept_over_all_years():
-    table = to_table(FACTS, rows(("a", OPEN_START + 1, 3)))
+    table = to_table(VIEWS[FACTS], rows(("a", OPEN_START + 1, 3)))
     assert table.column("event_us").to_numpy().dtype == np.int64
     assert table.column("event_us").to_pylist() == [OPEN_START + 1]
 

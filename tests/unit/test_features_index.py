@@ -32,14 +32,14 @@ def test_the_index_equals_a_naive_search_however_it_was_filled(sizes):
     keys = [f"e{number}" for number in range(11)]
     for as_of, known_at in random.integers(-2, 33, (60, 2)).tolist():
         expected = [naive(rows, key, as_of, known_at) for key in keys]
-        assert index.latest(keys, as_of, known_at).tolist() == expected
+        assert index.latest(keys, as_of, known_at).row.tolist() == expected
 
 
 def test_a_row_known_long_before_many_later_ones_is_found():
     index = PointInTimeIndex()
     add(index, [("e", 5, 1), *(("e", 6 + number, 100) for number in range(100_000))])
-    assert index.latest(["e", "e"], 10**9, 99).tolist() == [0, 0]
-    assert index.latest(["e"], 10**9, 100).tolist() == [100_000]
+    assert index.latest(["e", "e"], 10**9, 99).row.tolist() == [0, 0]
+    assert index.latest(["e"], 10**9, 100).row.tolist() == [100_000]
 
 
 def test_the_same_row_twice_is_held_once():
@@ -47,19 +47,19 @@ def test_the_same_row_twice_is_held_once():
     add(index, [("e", 1, 1), ("f", 1, 1)])
     add(index, [("e", 1, 1)], 2)
     assert len(index) == 2
-    assert index.latest(["e", "f"], 1, 1).tolist() == [2, 1]
+    assert index.latest(["e", "f"], 1, 1).row.tolist() == [2, 1]
 
 
 def test_extreme_instants_do_not_overflow():
     index, far = PointInTimeIndex(), 2**62
     add(index, [("e", -far, -far), ("e", far, far)])
-    assert index.latest(["e"], -far, -far).tolist() == [0]
-    assert index.latest(["e"], far, far).tolist() == [1]
-    assert index.latest(["e"], -far - 1, far).tolist() == [-1]
+    assert index.latest(["e"], -far, -far).row.tolist() == [0]
+    assert index.latest(["e"], far, far).row.tolist() == [1]
+    assert index.latest(["e"], -far - 1, far).row.tolist() == [-1]
 
 
 def test_an_empty_index_finds_nothing():
-    assert PointInTimeIndex().latest(["e"], 0, 0).tolist() == [-1]
+    assert PointInTimeIndex().latest(["e"], 0, 0).row.tolist() == [-1]
 
 
 def test_small_appends_leave_the_large_run_alone():
@@ -69,4 +69,4 @@ def test_small_appends_leave_the_large_run_alone():
     for number in range(100):
         add(index, [("e1", 2 + number, 2)], 50_000 + number)
     assert index._runs[0] is large and len(index._runs) <= 3
-    assert index.latest(["e1"], 10**6, 10).tolist() == [50_099]
+    assert index.latest(["e1"], 10**6, 10).row.tolist() == [50_099]

@@ -18,7 +18,7 @@ def _memory(settings: FeaturesSettings) -> Backend:
 def _feast(settings: FeaturesSettings) -> Backend:
     from services.features.backends.feast import FeastBackend
 
-    return FeastBackend(settings.directory, settings.features_online_redis)
+    return FeastBackend(settings.directory, settings.features_online_redis, settings.features_buffer_rows)
 
 
 BACKENDS: Mapping[str, Callable[[FeaturesSettings], Backend]] = {"feast": _feast, "memory": _memory}

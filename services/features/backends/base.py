@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Protocol
 
-from services.common.nodes.features import FeatureRow
+from services.common.nodes.features import FeatureRow, Value
 from services.common.nodes.scope import Stretch
+from services.features.views import View
 
 
 class Backend(Protocol):
     """Rows by entity key, which includes tenant and collection, as services.features.views.stored_row makes them."""
+
+    async def view(self, name: str) -> View:
+        """A view's definition; waits for definitions that are being applied. Raises NotFound."""
+        ...
 
     def latest(self, view: str, keys: Sequence[str], as_of: int, known_at: int) -> list[FeatureRow | None]:
         """For each key the row with the latest event ≤ as_of among those created ≤ known_at, of rows with the same
@@ -42,6 +47,10 @@ class Backend(Protocol):
 
     async def materialize(self, view: str) -> int:
         """Bring the online store up to now; returns the instant it reached."""
+        ...
+
+    async def training(self, view: str, asked: Sequence[tuple[str, int]]) -> list[Mapping[str, Value] | None]:
+        """For each (entity key, instant) the values that held at the instant as known at it, None where no row did."""
         ...
 
     async def prepare(self) -> None:

@@ -1,32 +1,36 @@
 """Rows in the Parquet files of Feast's offline store, read at a moment through an index of our own.
 
-Feast is loaded for nothing but applying the definitions and materializing. It reads only what pandas can date, the
-years 1678 to 2261; rows outside lie in a sibling directory. So that it still knows what has held since before, every
-early row is written for it once more, as the row that held when its span began.
+Feast is loaded for nothing but applying the definitions, materializing and its own historical join. It reads only what
+pandas can date, the years 1678 to 2261. So that it still knows what has held since before, every early row is written
+for it once more, as the row that held when its span began.
 """
 
 from __future__ import annotations
 
 import asyncio
 import fcntl
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
+import structlog
 
 from services.common.errors import Conflict
 from services.common.moment import now
-from services.common.nodes.features import FeatureRow
+from services.common.nodes.features import FeatureRow, Value
 from services.common.nodes.scope import Stretch
 from services.features.backends.feast_store import FeastStore
-from services.features.backends.parquet import ParquetDirectory
-from services.features.backends.rows import FEAST_SPAN, RowStore, at_event, integers, schema_of, to_table
+from services.features.backends.parquet import stretch_name
+from services.features.backends.rows import at_event, integers, to_table
+from services.features.backends.store import BUFFER_ROWS, ViewStore
 from services.features.backends.watermarks import Watermarks
-from services.features.index import PointInTimeIndex
-from services.features.views import VIEWS, entity_key
+from services.features.definitions import read_views
+from services.features.span import FEAST_SPAN
+from services.features.views import VIEWS, View, entity_key, find_view
 
 Result = TypeVar("Result")
 
@@ -34,7 +38,7 @@ Result = TypeVar("Result")
 class FeastBackend:
     """One process owns the directory. Raises Conflict where another one does."""
 
-    def __init__(self, directory: Path, online_redis: str = "") -> None:
+    def __init__(self, directory: Path, online_redis: str = "", buffer_rows: int = BUFFER_ROWS) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self._lock = (directory / "lock").open("w")
         try:
@@ -43,64 +47,141 @@ class FeastBackend:
             self._lock.close()
             raise Conflict(f"another features node has {directory} open; stop it, or use another home") from None
         self._directory = directory
-        self._views = {view: _View(directory, view) for view in VIEWS}
+        self._buffer_rows = buffer_rows
         self._watermarks = Watermarks(directory / "watermarks.json")
         self._feast = FeastStore(directory, online_redis)
         self._writing = asyncio.Lock()
-        self._materializing = asyncio.Lock()
+        self._rearranging = asyncio.Lock()
+        """Held while files that are there go or are read by Feast, neither of which may disturb the other."""
+        self._merging: dict[str, asyncio.Task[None]] = {}
+        self._preparing: asyncio.Task[None] | None = None
+        self._views: Mapping[str, View] = {}
+        self._stores: Mapping[str, ViewStore] = {}
+        for left in directory.glob("*/*/.*.tmp"):
+            left.unlink()
+        self._open_views({**VIEWS, **read_views(directory)})
+
+    def _open_views(self, views: Mapping[str, View]) -> None:
+        self._stores = {
+            name: self._stores[name]
+            if view == self._views.get(name)
+            else ViewStore(self._directory, view, self._buffer_rows)
+            for name, view in views.items()
+        }
+        self._views = views
+
+    async def view(self, name: str) -> View:
+        if name not in self._views and self._preparing is not None:
+            await asyncio.shield(self._preparing)
+        return find_view(self._views, name)
 
     def latest(self, view: str, keys: Sequence[str], as_of: int, known_at: int) -> list[FeatureRow | None]:
-        return self._views[view].latest(keys, as_of, known_at)
+        return self._stores[view].latest(keys, as_of, known_at)
 
     def watermark(self, view: str, tenant: str, collection: str) -> int:
         return self._watermarks.get(view, tenant, collection)
 
     async def append(self, view: str, stretch: Stretch, batches: AsyncIterator[Sequence[FeatureRow]]) -> None:
-        tables = [to_table(view, rows) async for rows in batches if rows]
-        async with self._writing:
-            await _uninterrupted(asyncio.to_thread(self._append, view, stretch, tables))
+        pending = _Pending(self._stores[view], stretch)
+        try:
+            async for table in self._tables(view, batches):
+                await _uninterrupted(asyncio.to_thread(pending.add, table))
+            async with self._writing:
+                await _uninterrupted(asyncio.to_thread(self._commit, view, stretch, pending))
+        finally:
+            pending.discard()
+        self._merge_soon(view)
 
-    def _append(self, view: str, stretch: Stretch, tables: list[pa.Table]) -> None:
+    async def _tables(self, view: str, batches: AsyncIterator[Sequence[FeatureRow]]) -> AsyncIterator[pa.Table]:
+        """The rows in tables of a bounded size."""
+        tables: list[pa.Table] = []
+        async for rows in batches:
+            tables += [to_table(self._views[view], rows)] if rows else []
+            if sum(table.num_rows for table in tables) >= self._buffer_rows:
+                yield pa.concat_tables(tables)
+                tables = []
         if tables:
-            self._views[view].append(stretch, pa.concat_tables(tables))
+            yield pa.concat_tables(tables)
+
+    def _commit(self, view: str, stretch: Stretch, pending: _Pending) -> None:
+        if pending.store is not self._stores[view]:
+            raise Conflict(f"the definition of {view} changed while rows were appended; append them again")
+        pending.show()
         self._watermarks.advance(view, stretch.tenant, stretch.collection, stretch.end)
-        if not self._materializing.locked():
-            self._views[view].compact()
+
+    def _merge_soon(self, view: str) -> None:
+        if view not in self._merging and self._stores[view].due():
+            task = self._merging[view] = asyncio.create_task(self._merge(view))
+            task.add_done_callback(lambda _: self._merging.pop(view, None))
+
+    async def _merge(self, view: str) -> None:
+        """Appends and reads go on meanwhile, but for the moment in which the files change places."""
+        try:
+            while True:
+                async with self._rearranging:
+                    store = self._stores[view]
+                    if (due := store.due()) is None:
+                        return
+                    staged = await _uninterrupted(asyncio.to_thread(store.merge, *due))
+                    async with self._writing:
+                        await _uninterrupted(asyncio.to_thread(store.commit, due[0], staged, due[1]))
+        except Exception:
+            structlog.get_logger().exception("merge_failed", view=view)
 
     async def erase(self, view: str, key: str) -> int:
-        async with self._materializing, self._writing:
-            removed = await _uninterrupted(asyncio.to_thread(self._remove, view, lambda held: held == key))
+        async with self._rearranging, self._writing:
+            removed = await _uninterrupted(
+                asyncio.to_thread(self._stores[view].remove, lambda keys: pc.equal(keys, key))
+            )
             await _uninterrupted(asyncio.to_thread(self._feast.erase, view, key))
         return removed
 
     async def drop(self, view: str, tenant: str, collection: str) -> None:
-        self._directory.mkdir(parents=True, exist_ok=True)
         prefix = entity_key(tenant, collection, "")
-        async with self._materializing, self._writing:
+        async with self._rearranging, self._writing:
             self._watermarks.forget(view, tenant, collection)
-            await _uninterrupted(asyncio.to_thread(self._remove, view, lambda held: held.startswith(prefix)))
-
-    def _remove(self, view: str, unwanted: Callable[[str], bool]) -> int:
-        """Reads see the view as it was, then as it is read again from its files."""
-        removed = self._views[view].remove(unwanted)
-        self._views[view] = _View(self._directory, view)
-        return removed
+            store = self._stores[view]
+            await _uninterrupted(asyncio.to_thread(store.remove, lambda keys: pc.starts_with(keys, prefix)))
 
     async def materialize(self, view: str) -> int:
-        async with self._materializing:
-            async with self._writing:  # an append that began before may still compact away files Feast has listed
-                reached = now()
-            if self._views[view].known_to_feast():
-                await self._feast.apply()
+        await self.prepare()
+        async with self._rearranging:
+            reached = now()
+            if self._stores[view].known_to_feast():
                 await _uninterrupted(asyncio.to_thread(self._feast.materialize, view, reached))
         return reached
 
+    async def training(self, view: str, asked: Sequence[tuple[str, int]]) -> list[Mapping[str, Value] | None]:
+        await self.prepare()
+        async with self._rearranging:
+            if not self._stores[view].known_to_feast():
+                return [None] * len(asked)
+            return await _uninterrupted(asyncio.to_thread(self._feast.historical, self._views[view], asked))
+
     async def prepare(self) -> None:
-        async with self._materializing:
-            await self._feast.apply()
+        if self._preparing is None or (self._preparing.done() and not _succeeded(self._preparing)):
+            self._preparing = asyncio.create_task(self._prepare())
+        await asyncio.shield(self._preparing)
+
+    async def _prepare(self) -> None:
+        await self._feast.apply()
+        views = {**VIEWS, **read_views(self._directory)}
+        if views != self._views:
+            async with self._rearranging, self._writing:
+                await _uninterrupted(asyncio.to_thread(self._open_views, views))
 
     async def close(self) -> None:
+        if self._preparing is not None:
+            self._preparing.cancel()
+        tasks = [*self._merging.values(), *([self._preparing] if self._preparing else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         self._lock.close()
+
+
+def _succeeded(task: asyncio.Task[None]) -> bool:
+    return not task.cancelled() and task.exception() is None
 
 
 async def _uninterrupted(work: Awaitable[Result]) -> Result:
@@ -113,68 +194,55 @@ async def _uninterrupted(work: Awaitable[Result]) -> Result:
         raise
 
 
-class _View:
-    """One view's files, rows and index."""
+class _Pending:
+    """The rows of a stretch in files that nobody sees before all of them are written."""
 
-    def __init__(self, directory: Path, view: str) -> None:
-        self._schema = schema_of(view)
-        self._feast = ParquetDirectory(directory / "offline" / view, self._schema)
-        self._beyond = ParquetDirectory(directory / "beyond" / view, self._schema)
-        self._rows = RowStore(view)
-        self._index = PointInTimeIndex()
-        within = self._feast.read()
-        self._add(within.filter(pa.array(integers(within, "event_us") >= FEAST_SPAN.start)))
-        self._add(self._beyond.read())
+    def __init__(self, store: ViewStore, stretch: Stretch) -> None:
+        self.store, self._stretch = store, stretch
+        self._within: list[Path] = []
+        self._beyond: list[Path] = []
+        self._early: list[pa.Table] = []
 
-    def latest(self, keys: Sequence[str], as_of: int, known_at: int) -> list[FeatureRow | None]:
-        return self._rows.get(self._index.latest(keys, as_of, known_at))
-
-    def known_to_feast(self) -> bool:
-        """Whether there is any file for Feast to read; without one it fails."""
-        return not self._feast.empty()
-
-    def append(self, stretch: Stretch, table: pa.Table) -> None:
-        """Durable when it returns. The index is ahead of the watermark until then, which no read can notice: all new
-        rows are created after the watermark."""
-        self._add(table)
+    def add(self, table: pa.Table) -> None:
         within = _in_feast_span(table)
-        self._beyond.write(stretch, table.filter(pa.array(~within)))
-        self._feast.write(stretch, pa.concat_tables([table.filter(pa.array(within)), self._held_at_start(table)]))
+        name = stretch_name(self._stretch, str(len(self._within) + len(self._beyond)))
+        for files, staged, chosen in (
+            (self.store.within, self._within, within),
+            (self.store.beyond, self._beyond, ~within),
+        ):
+            if (path := files.stage(name, [table.filter(pa.array(chosen))])) is not None:
+                staged.append(path)
+        if (early := table.filter(pa.array(_early(table)))).num_rows:
+            self._early.append(early.select(["entity_key", "created_us"]))
 
-    def remove(self, unwanted: Callable[[str], bool]) -> int:
-        """Take rows out of the files, by their entities' keys; memory still holds them."""
+    def show(self) -> None:
+        """Durable when it returns. The index is ahead of the watermark until that moves, which no read can notice: all
+        new rows are created after the watermark."""
+        store = self.store
+        store.add([*store.within.show(self._within), *store.beyond.show(self._beyond)])
+        if self._early and (staged := store.within.stage(stretch_name(self._stretch, "held"), [self._held_at_start()])):
+            store.add(store.within.show([staged]))
 
-        def found(table: pa.Table) -> npt.NDArray[np.bool_]:
-            keys = table.column("entity_key").to_pylist()
-            return np.fromiter((unwanted(key) for key in keys), np.bool_, len(keys))
+    def discard(self) -> None:
+        """Remove what was not shown."""
+        for path in (*self._within, *self._beyond):
+            path.unlink(missing_ok=True)
 
-        return self._beyond.remove(found) + self._feast.remove(found)
-
-    def compact(self) -> None:
-        self._beyond.compact()
-        self._feast.compact()
-
-    def _add(self, table: pa.Table) -> None:
-        if table.num_rows:
-            keys = table.column("entity_key").to_pylist()
-            self._index.add(keys, integers(table, "event_us"), integers(table, "created_us"), self._rows.add(table))
-
-    def _held_at_start(self, table: pa.Table) -> pa.Table:
+    def _held_at_start(self) -> pa.Table:
         """What early rows come to at the start of Feast's span, as known when each was created."""
-        early = table.filter(pa.array((integers(table, "event_us") < FEAST_SPAN.start) & _created_in_feast_span(table)))
-        changes = sorted(set(zip(early.column("entity_key").to_pylist(), integers(early, "created_us"), strict=True)))
-        numbers = [int(self._index.latest([key], FEAST_SPAN.start, int(created))[0]) for key, created in changes]
-        held = self._rows.table(numbers, self._schema)
-        held = held.filter(pa.array(integers(held, "event_us") < FEAST_SPAN.start))
-        return at_event(held, FEAST_SPAN.start)
+        early = pa.concat_tables(self._early).group_by(["entity_key", "created_us"]).aggregate([])
+        keys, created = early.column("entity_key").to_pylist(), integers(early, "created_us")
+        start = np.full(len(keys), FEAST_SPAN.start)
+        rows = [row for row in self.store.latest(keys, start, created) if row and row.event < FEAST_SPAN.start]
+        return at_event(to_table(self.store.view, rows), FEAST_SPAN.start)
 
 
-def _created_in_feast_span(table: pa.Table) -> npt.NDArray[np.bool_]:
-    return _within(integers(table, "created_us"))
+def _early(table: pa.Table) -> npt.NDArray[np.bool_]:
+    return (integers(table, "event_us") < FEAST_SPAN.start) & _within(integers(table, "created_us"))
 
 
 def _in_feast_span(table: pa.Table) -> npt.NDArray[np.bool_]:
-    return _within(integers(table, "event_us")) & _created_in_feast_span(table)
+    return _within(integers(table, "event_us")) & _within(integers(table, "created_us"))
 
 
 def _within(instants: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:

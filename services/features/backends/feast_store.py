@@ -7,20 +7,25 @@ import hashlib
 import importlib.util
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from services.common.errors import Internal
-from services.features.backends.online import erase_redis, erase_sqlite
-from services.features.backends.rows import FEAST_SPAN
+from services.common.errors import Conflict, Internal
+from services.common.nodes.features import Value
+from services.features.backends.online import JOIN_KEY, erase_redis, erase_sqlite
+from services.features.span import FEAST_SPAN
+from services.features.views import View
 
+_NUMBER = "asked"
+"""The column that tells which of the questions a row answers."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 PROJECT = "almanac"
 _CONFIGURATION = """\
-# Written by the features node. Sources are relative to this directory.
+# Written by the features node.
 project: {project}
 provider: local
 registry:
@@ -29,7 +34,7 @@ registry:
 online_store:
 {online}
 offline_store:
-  type: dask
+  type: duckdb
 entity_key_serialization_version: 3
 """
 
@@ -49,16 +54,26 @@ class FeastStore:
         self._store: Any = None
 
     async def apply(self) -> None:
-        """Apply the definitions unless they are as applied last. A process of its own does it: Feast imports them by
-        path, from a working directory of its choice."""
+        """Apply the definitions unless they are as applied last. Raises Conflict where the plan refuses them."""
         definitions = _definitions()
         digest = self._digest(definitions)
         if self._applied.exists() and self._applied.read_text() == digest:
             return
-        (self._directory / "feature_store.yaml").write_text(self._configuration)
-        await _run("-m", "services.features.backends.feast_apply", str(self._directory), str(definitions))
+        await self._run(definitions)
         self._applied.write_text(digest)
         self._store = None
+
+    async def plan(self) -> str:
+        """What applying the definitions would do, a change a line. Raises Conflict where it would be refused."""
+        return await self._run(_definitions(), "--dry-run")
+
+    async def _run(self, definitions: Path, *options: str) -> str:
+        """A process of its own does it: Feast imports the definitions by path, from a working directory of its
+        choice."""
+        (self._directory / "feature_store.yaml").write_text(self._configuration)
+        return await _run(
+            "-m", "services.features.backends.feast_apply", str(self._directory), str(definitions), *options
+        )
 
     def materialize(self, view: str, until: int) -> None:
         """Bring the online store to the latest row of each entity up to the instant; blocks, for seconds at first.
@@ -70,6 +85,28 @@ class FeastStore:
         names = [projection.name for projection in service.feature_view_projections]
         _recover(store, names)
         store.materialize(_datetime(FEAST_SPAN.start), _datetime(until), feature_views=names)
+
+    def historical(self, view: View, asked: Sequence[tuple[str, int]]) -> list[Mapping[str, Value] | None]:
+        """Feast's own point-in-time join of (entity key, instant), as known at that instant; blocks."""
+        import pandas as pd
+
+        store = self._open()
+        instants = pd.Series([when for _, when in asked], dtype="int64")
+        table = pd.DataFrame(
+            {
+                JOIN_KEY: [key for key, _ in asked],
+                "event_timestamp": pd.to_datetime(instants, unit="us", utc=True).astype("datetime64[us, UTC]"),
+                _NUMBER: range(len(asked)),
+            }
+        )
+        names = [f"{view.name}:{name}" for name in view.fields]
+        joined = store.get_historical_features(table, names, filter_by_created_timestamp=True).to_arrow()
+        found: list[Mapping[str, Value] | None] = [None] * len(asked)
+        for row in joined.select([_NUMBER, *view.fields]).to_pylist():
+            number = row.pop(_NUMBER)
+            if any(value is not None for value in row.values()):
+                found[number] = row
+        return found
 
     def erase(self, view: str, key: str) -> None:
         """Remove an entity from the online store, if there is one; blocks."""
@@ -110,7 +147,7 @@ def _definitions() -> Path:
     return Path(found.submodule_search_locations[0])
 
 
-async def _run(*arguments: str) -> None:
+async def _run(*arguments: str) -> str:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -127,8 +164,12 @@ async def _run(*arguments: str) -> None:
             process.kill()
             await process.wait()
         raise
+    output = said.decode(errors="replace")[-2000:]
+    if "refused: " in output:
+        raise Conflict(f"the definitions in feature_repo are refused: {output}")
     if process.returncode:
-        raise Internal(f"Feast did not take the definitions in feature_repo: {said.decode(errors='replace')[-2000:]}")
+        raise Internal(f"Feast did not take the definitions in feature_repo: {output}")
+    return output
 
 
 def _datetime(instant: int) -> datetime:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 from services.common.moment import OPEN_START, now
-from services.common.nodes.features import FeatureRow
+from services.common.nodes.features import FeatureRow, Value
 from services.common.nodes.scope import Stretch
-from services.features.views import entity_key
+from services.features.views import VIEWS, View, entity_key, find_view
 
 
 class MemoryBackend:
@@ -16,12 +16,19 @@ class MemoryBackend:
         self._rows: defaultdict[tuple[str, str], list[FeatureRow]] = defaultdict(list)
         self._watermarks: dict[tuple[str, str, str], int] = {}
 
+    async def view(self, name: str) -> View:
+        return find_view(VIEWS, name)
+
     def latest(self, view: str, keys: Sequence[str], as_of: int, known_at: int) -> list[FeatureRow | None]:
         return [self._latest(view, key, as_of, known_at) for key in keys]
 
     def _latest(self, view: str, key: str, as_of: int, known_at: int) -> FeatureRow | None:
         seen = [row for row in self._rows.get((view, key), ()) if row.event <= as_of and row.created <= known_at]
         return max(seen, key=lambda row: (row.event, row.created), default=None)
+
+    async def training(self, view: str, asked: Sequence[tuple[str, int]]) -> list[Mapping[str, Value] | None]:
+        held = [self._latest(view, key, when, when) for key, when in asked]
+        return [row.values if row else None for row in held]
 
     def watermark(self, view: str, tenant: str, collection: str) -> int:
         return self._watermarks.get((view, tenant, collection), OPEN_START)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from services.common.nodes.scope import Stretch
+from services.features.backends.rows import conform
 
-_MOST_FILES = 64
-_SMALL_BYTES = 16 * 1024 * 1024
+ROWS = 262_144
+"""Rows of a file that are held at once while it is written anew."""
 
 
 def sync_directory(directory: Path) -> None:
@@ -27,66 +27,64 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
+def stretch_name(stretch: Stretch, part: str) -> str:
+    """The name of a part of a stretch's rows; the same stretch again has the same."""
+    return digest(stretch.tenant, stretch.collection, str(stretch.end), part)
+
+
+def digest(*parts: str) -> str:
+    return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:32]
+
+
 class ParquetDirectory:
     """One dataset. A row may lie in two files after a crash; what reads it must not mind."""
 
     def __init__(self, directory: Path, schema: pa.Schema) -> None:
-        self._directory = directory
-        self._schema = schema
+        self.directory = directory
+        self.schema = schema
         directory.mkdir(parents=True, exist_ok=True)
-        for left in directory.glob(".*.tmp"):
-            left.unlink()
 
-    def empty(self) -> bool:
-        return not self._files()
+    def files(self) -> list[Path]:
+        return sorted(self.directory.glob("*.parquet"))
 
-    def read(self) -> pa.Table:
-        tables = [pq.read_table(path, schema=self._schema) for path in self._files()]
-        return pa.concat_tables([self._schema.empty_table(), *tables])
+    def read(self, path: Path) -> pa.Table:
+        return pq.read_table(path, schema=self.schema, partitioning=None)
 
-    def write(self, stretch: Stretch, table: pa.Table) -> None:
-        """Add the rows of a stretch durably; the same stretch again replaces its file."""
-        if table.num_rows:
-            name = f"{stretch.tenant}\x1f{stretch.collection}\x1f{stretch.end}"
-            self._put(hashlib.sha256(name.encode()).hexdigest()[:32], table)
+    def conform(self) -> None:
+        """Write anew, in the view's columns, the files that have others; Feast reads only files that are alike."""
+        for path in self.files():
+            with pq.ParquetFile(path) as file:
+                if file.schema_arrow.equals(self.schema):
+                    continue
+                groups = (conform(pa.Table.from_batches([batch]), self.schema) for batch in file.iter_batches(ROWS))
+                staged = self.stage(path.stem, groups)
+            self.show([staged] if staged else [])
 
-    def compact(self) -> None:
-        """Replace many small files by one, the new one durable before the old ones go."""
-        small = [path for path in self._files() if path.stat().st_size < _SMALL_BYTES]
-        if len(small) < _MOST_FILES:
-            return
-        merged = pa.concat_tables([pq.read_table(path, schema=self._schema) for path in small])
-        digest = hashlib.sha256("".join(path.stem for path in small).encode()).hexdigest()[:32]
-        self._put(f"merged-{digest}", merged)
-        for path in small:
-            path.unlink()
-        sync_directory(self._directory)
-
-    def remove(self, unwanted: Callable[[pa.Table], npt.NDArray[np.bool_]]) -> int:
-        """Write every file that holds unwanted rows anew without them; returns how many there were."""
-        removed = 0
-        for path in self._files():
-            table = pq.read_table(path, schema=self._schema)
-            found = unwanted(table)
-            if not found.any():
-                continue
-            removed += int(found.sum())
-            kept = table.filter(pa.array(~found))
-            if kept.num_rows:
-                self._put(path.stem, kept)
-            else:
-                path.unlink()
-                sync_directory(self._directory)
-        return removed
-
-    def _files(self) -> list[Path]:
-        return sorted(self._directory.glob("*.parquet"))
-
-    def _put(self, name: str, table: pa.Table) -> None:
-        unseen = self._directory / f".{name}.tmp"
-        with unseen.open("wb") as file:
-            pq.write_table(table, file, compression="zstd")
-            file.flush()
+    def stage(self, name: str, tables: Iterable[pa.Table]) -> Path | None:
+        """Write a file durably that is not seen before `show`; None where there are no rows."""
+        unseen, writer = self.directory / f".{name}.tmp", None
+        for table in tables:
+            if table.num_rows:
+                writer = writer or pq.ParquetWriter(unseen, self.schema, compression="zstd")
+                writer.write_table(table)
+        if writer is None:
+            return None
+        writer.close()
+        with unseen.open("rb") as file:
             os.fsync(file.fileno())
-        unseen.replace(self._directory / f"{name}.parquet")
-        sync_directory(self._directory)
+        return unseen
+
+    def place(self, staged: Path) -> Path:
+        """Where a staged file is to be seen."""
+        return staged.with_name(f"{staged.name[1 : -len('.tmp')]}.parquet")
+
+    def show(self, staged: Sequence[Path]) -> list[Path]:
+        shown = [path.replace(self.place(path)) for path in staged]
+        sync_directory(self.directory)
+        return shown
+
+    def remove(self, paths: Iterable[Path]) -> None:
+        for path in paths:
+            with suppress(FileNotFoundError):
+                path.unlink()
+        sync_directory(self.directory)
