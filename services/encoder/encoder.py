@@ -1,42 +1,45 @@
-"""Text → vectors: several models by name, in batches of like length, queries beside passages."""
+"""Text → vectors: several models by name, concurrent calls in common batches, queries beside passages."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from typing import TypeVar
 
 import numpy as np
 
-from services.common.errors import Internal, InvalidRequest, ModelNotFound, TooLarge
+from services.common.errors import DeadlineExceeded, Internal, InvalidRequest, ModelNotFound, TooLarge
 from services.common.models import Model, ModelKind, find, load_manifest
 from services.common.nodes.encoder import ModelInfo, TextKind, Vectors
 from services.common.rpc.deadlines import remaining
 from services.encoder.backends import choose
-from services.encoder.backends.base import Backend, LoadedModel
+from services.encoder.backends.base import Backend, LoadedModel, Tokens
+from services.encoder.batching import Batcher, Limits
 from services.encoder.settings import EncoderSettings
-
-T = TypeVar("T")
 
 MAX_TEXTS = 4096
 """The most texts of one call."""
+
+_NO_DEADLINE_SECONDS = 3600.0
+
+_SHORT_CHARS = 2000
+"""So much text is in tokens before another thread would have begun with it."""
 
 
 class ModelEncoder:
     """Encodes with any of the models served; each is loaded when first asked for, and stays.
 
-    Queries and passages run in a thread each, so that a query waits for no batch of passages. A call that is
-    cancelled, or whose deadline passes, stops after the batch at hand.
+    Queries and passages run in a thread each, so that a query waits for no batch of passages. The texts of a call
+    that is cancelled, or whose deadline passes, leave the queue.
     """
 
-    def __init__(self, backend: Backend, served: Mapping[str, Model], batch_size: int = 4) -> None:
+    def __init__(self, backend: Backend, served: Mapping[str, Model], limits: Limits | None = None) -> None:
         self._backend = backend
         self._served = dict(served)
-        self._batch_size = batch_size
         self._loading: dict[str, asyncio.Task[LoadedModel]] = {}
         self._threads = {kind: ThreadPoolExecutor(1, f"encode-{kind}") for kind in TextKind}
+        limits = limits or Limits(tokens=backend.batch_tokens)
+        self._batchers = {kind: Batcher(thread, limits) for kind, thread in self._threads.items()}
 
     async def models(self) -> list[ModelInfo]:
         return [ModelInfo(model.name, model.dimensions, model.max_tokens) for model in self._served.values()]
@@ -45,16 +48,22 @@ class ModelEncoder:
         entry = self._entry(model)
         if len(texts) > MAX_TEXTS:
             raise TooLarge(f"{len(texts)} texts in one call; send at most {MAX_TEXTS}")
-        loaded = await self.load(model)
-        vectors = np.empty((len(texts), entry.dimensions), np.float32)
+        left = asyncio.timeout(remaining(_NO_DEADLINE_SECONDS))
+        try:
+            async with left:
+                return await self._encode(entry, kind, texts)
+        except TimeoutError as error:
+            if not left.expired():
+                raise
+            raise DeadlineExceeded(f"{len(texts)} texts were not encoded in time") from error
+
+    async def _encode(self, entry: Model, kind: TextKind, texts: Sequence[str]) -> Vectors:
+        loaded = await self.load(entry.name)
         if not texts:
-            return vectors
+            return np.empty((0, entry.dimensions), np.float32)
         prompt = entry.query_prompt if kind is TextKind.QUERY else entry.passage_prompt
-        prompted = [prompt + text for text in texts]
-        for batch in _batches(await self._run(kind, loaded.lengths, prompted), self._batch_size):
-            remaining(default=1.0)
-            vectors[batch] = await self._run(kind, loaded.embed, [prompted[row] for row in batch])
-        return vectors
+        tokens = await _tokenized(loaded, [prompt + text for text in texts])
+        return await self._batchers[kind].encode(entry.name, loaded, tokens, entry.dimensions)
 
     async def load(self, model: str) -> LoadedModel:
         """The model in memory, read once however many ask. Raises ModelNotFound where it is not served or not here."""
@@ -80,19 +89,16 @@ class ModelEncoder:
 
     def _read(self, entry: Model) -> LoadedModel:
         loaded = self._backend.load(entry)
-        dimensions = loaded.embed(["probe"]).shape[1]
+        dimensions = loaded.embed(loaded.tokenize(["probe"])).shape[1]
         if dimensions != entry.dimensions:
             raise Internal(f"{entry.name} gives {dimensions} dimensions; its manifest says {entry.dimensions}")
         return loaded
 
-    def _run(self, kind: TextKind, work: Callable[[list[str]], T], texts: list[str]) -> Awaitable[T]:
-        return asyncio.get_running_loop().run_in_executor(self._threads[kind], partial(work, texts))
 
-
-def _batches(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
-    """Rows of like length together: what is short is not padded to what is long."""
-    order = sorted(range(len(lengths)), key=lengths.__getitem__)
-    return (order[start : start + size] for start in range(0, len(order), size))
+async def _tokenized(loaded: LoadedModel, texts: list[str]) -> Sequence[Tokens]:
+    if sum(map(len, texts)) <= _SHORT_CHARS:
+        return loaded.tokenize(texts)
+    return await asyncio.to_thread(loaded.tokenize, texts)
 
 
 def build(settings: EncoderSettings) -> ModelEncoder:
@@ -105,4 +111,9 @@ def build(settings: EncoderSettings) -> ModelEncoder:
     served = {name: find(manifest, name, ModelKind.ENCODER) for name in (settings.encoder_model, *names)}
     if unread := [name for name, model in served.items() if not backend.reads(model)]:
         raise InvalidRequest(f"the {settings.encoder_backend} backend cannot read {', '.join(unread)}")
-    return ModelEncoder(backend, served, settings.encoder_batch_size)
+    limits = Limits(
+        texts=settings.encoder_batch_size,
+        tokens=settings.encoder_batch_tokens or backend.batch_tokens,
+        delay_seconds=settings.encoder_batch_delay_ms / 1000,
+    )
+    return ModelEncoder(backend, served, limits)

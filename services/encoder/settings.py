@@ -17,8 +17,15 @@ class EncoderSettings(Settings):
         description="Comma-separated names of the models served beside `encoder_model`, each loaded when first asked "
         "for. Default: every encoder of the manifest that the backend can read.",
     )
-    encoder_batch_size: int = Field(
-        4, ge=1, description="Texts per batch of the engine; on a CPU more takes more memory and no less time."
+    encoder_batch_size: int = Field(64, ge=1, description="Most texts in one batch of the engine.")
+    encoder_batch_tokens: int = Field(
+        0, ge=0, description="Most tokens in one batch, padding included; 0: what suits the device."
+    )
+    encoder_batch_delay_ms: float = Field(
+        0.0,
+        ge=0,
+        description="How long the engine waits, after a batch that several calls shared, for as many to come back. "
+        "What comes while it is idle never waits.",
     )
     encoder_threads: int = Field(0, ge=0, description="Threads of the engine; 0: one per core.")
 

@@ -134,10 +134,10 @@ class StuckWords(HashedWords):
         super().__init__(model.dimensions, model.max_tokens)
         self._go = go
 
-    def embed(self, texts: Sequence[str]) -> Vectors:
-        if "passage" in texts:
+    def embed(self, batch: Sequence[list[str]]) -> Vectors:
+        if ["passage"] in batch:
             self._go.wait(10)
-        return super().embed(texts)
+        return super().embed(batch)
 
 
 async def test_a_query_does_not_wait_for_the_passages_before_it() -> None:

@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Sequence, Sized
+from typing import Any, Protocol
 
 from services.common.models import Model
 from services.common.nodes.encoder import Vectors
 
+Tokens = Sized
+"""One text as its model reads it, cut at the window; its size is its tokens, with which its cost grows."""
+
 
 class LoadedModel(Protocol):
-    """One model in memory. Both calls block, and may run in two threads at once."""
+    """One model in memory. Both calls block, and may run in several threads at once."""
 
-    def lengths(self, texts: Sequence[str]) -> list[int]:
-        """The tokens of each text, cut at the model's window; what a text costs grows with them."""
+    def tokenize(self, texts: Sequence[str]) -> Sequence[Tokens]:
+        """Every text in tokens, in order. A text longer than the window counts up to the window."""
         ...
 
-    def embed(self, texts: Sequence[str]) -> Vectors:
-        """One unit-length float32 row per text, in order, for one batch of at least one text.
+    def embed(self, batch: Sequence[Any]) -> Vectors:
+        """One unit-length float32 row per text, in order, for one batch of at least one text that `tokenize` gave.
 
-        A text longer than the window counts up to the window. A row does not depend on the texts beside it, but for
-        rounding.
+        A row does not depend on the texts beside it, but for rounding.
         """
         ...
 
 
 class Backend(Protocol):
+    @property
+    def batch_tokens(self) -> int:
+        """The tokens, padding included, from which on a larger batch is no faster."""
+        ...
+
     def reads(self, model: Model) -> bool:
         """Whether the model's files are of the kind this backend can read."""
         ...

@@ -17,6 +17,8 @@ _SPECIAL_TOKENS = 2
 
 
 class MemoryBackend:
+    batch_tokens = 512
+
     def reads(self, model: Model) -> bool:
         return True
 
@@ -31,17 +33,15 @@ class HashedWords:
         self._dimensions = dimensions
         self._max_tokens = max_tokens
 
-    def lengths(self, texts: Sequence[str]) -> list[int]:
-        return [len(self._words(text)) + _SPECIAL_TOKENS for text in texts]
+    def tokenize(self, texts: Sequence[str]) -> list[list[str]]:
+        """The words of each text."""
+        return [_WORD.findall(text.lower())[: self._max_tokens - _SPECIAL_TOKENS] for text in texts]
 
-    def embed(self, texts: Sequence[str]) -> Vectors:
-        return np.stack([self._row(text) for text in texts]).astype(np.float32)
+    def embed(self, batch: Sequence[list[str]]) -> Vectors:
+        return np.stack([self._row(words) for words in batch]).astype(np.float32)
 
-    def _words(self, text: str) -> list[str]:
-        return _WORD.findall(text.lower())[: self._max_tokens - _SPECIAL_TOKENS]
-
-    def _row(self, text: str) -> npt.NDArray[np.float64]:
-        total = np.sum([self._direction(word) for word in self._words(text) or [""]], axis=0)
+    def _row(self, words: list[str]) -> npt.NDArray[np.float64]:
+        total = np.sum([self._direction(word) for word in words or [""]], axis=0)
         unit: npt.NDArray[np.float64] = total / np.linalg.norm(total)
         return unit
 

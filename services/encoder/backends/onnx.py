@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Tokenizer
 
 from services.common.models import Model, ModelCache
 from services.common.nodes.encoder import Vectors
@@ -17,6 +17,8 @@ _MODEL, _TOKENIZER = "model.onnx", "tokenizer.json"
 
 
 class OnnxBackend:
+    batch_tokens = 512
+
     def __init__(self, cache: ModelCache, threads: int) -> None:
         self._cache = cache
         self._threads = threads or len(os.sched_getaffinity(0))
@@ -43,11 +45,11 @@ class OnnxModel:
         )
         self._inputs = {put.name for put in self._session.get_inputs()}
 
-    def lengths(self, texts: Sequence[str]) -> list[int]:
-        return [len(encoding.ids) for encoding in self._tokenizer.encode_batch_fast(list(texts))]
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(list(texts))]
 
-    def embed(self, texts: Sequence[str]) -> Vectors:
-        ids, mask = _padded(self._tokenizer.encode_batch_fast(list(texts)))
+    def embed(self, batch: Sequence[list[int]]) -> Vectors:
+        ids, mask = _padded(batch)
         feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
         (hidden,) = self._session.run(
             ["last_hidden_state"], {name: value for name, value in feeds.items() if name in self._inputs}
@@ -55,14 +57,13 @@ class OnnxModel:
         return _mean_pooled(hidden, mask)
 
 
-def _padded(encodings: list[Encoding]) -> tuple[np.ndarray, np.ndarray]:
+def _padded(batch: Sequence[list[int]]) -> tuple[np.ndarray, np.ndarray]:
     """Token ids and attention mask, int64, shape (texts, longest)."""
-    longest = max(len(encoding.ids) for encoding in encodings)
-    ids = np.zeros((len(encodings), longest), np.int64)
+    ids = np.zeros((len(batch), max(map(len, batch))), np.int64)
     mask = np.zeros_like(ids)
-    for row, encoding in enumerate(encodings):
-        ids[row, : len(encoding.ids)] = encoding.ids
-        mask[row, : len(encoding.ids)] = 1
+    for row, tokens in enumerate(batch):
+        ids[row, : len(tokens)] = tokens
+        mask[row, : len(tokens)] = 1
     return ids, mask
 
 

@@ -1,0 +1,200 @@
+"""Adaptive batching: texts of concurrent calls share the engine's batches, and calls take turns.
+
+While the engine works, what arrives gathers; when it is free, the call whose turn it is opens the next batch with its
+shortest text, and waiting texts of like length, whoever sent them, fill it. So a batch has little padding, a call of
+one text waits for the batch at hand and at most one of each call before it, and nothing waits for an idle engine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Executor
+from contextvars import Context
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from services.common.nodes.encoder import Vectors
+from services.encoder.backends.base import LoadedModel, Tokens
+
+_PADDING_SHARE = 1 / 32
+"""Padding a text by more than this share of a batch's tokens costs more than a batch of its own: 16 of 512 tokens is
+what a batch of MiniLM costs beside its tokens on a CPU of two cores."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one batch may hold, padding included, and how long it may wait for calls just answered to come back."""
+
+    texts: int = 64
+    tokens: int = 512
+    delay_seconds: float = 0.0
+
+    @property
+    def padding(self) -> float:
+        return self.tokens * _PADDING_SHARE
+
+
+class _Text(NamedTuple):
+    """A text that waits. Sorted, those of one model stand together, like lengths side by side, the oldest first."""
+
+    model: str
+    length: int
+    number: int
+    row: int
+    tokens: Tokens
+    call: _Call
+
+
+class _Call:
+    """One call: what it still waits for, and where its vectors go."""
+
+    def __init__(self, model: LoadedModel, vectors: Vectors) -> None:
+        self.model = model
+        self.waiting: dict[int, _Text] = {}
+        self.done: asyncio.Future[Vectors] = asyncio.get_running_loop().create_future()
+        self._vectors = vectors
+        self._missing = len(vectors)
+
+    def put(self, row: int, vector: Vectors) -> None:
+        self._vectors[row] = vector
+        self._missing -= 1
+        if not self._missing and not self.done.done():
+            self.done.set_result(self._vectors)
+
+    def fail(self, error: Exception) -> None:
+        if not self.done.done():
+            self.done.set_exception(error)
+
+
+class Batcher:
+    """One engine's queue, for any number of models; its batches run one after the other on `thread`."""
+
+    def __init__(self, thread: Executor, limits: Limits) -> None:
+        self._thread = thread
+        self._limits = limits
+        self._texts: list[_Text] = []
+        self._turns: deque[_Call] = deque()
+        self._numbers = 0
+        self._running: asyncio.Task[None] | None = None
+        self._expected = 0
+        self._gathered: asyncio.Future[None] | None = None
+
+    async def encode(self, name: str, model: LoadedModel, tokens: Sequence[Tokens], dimensions: int) -> Vectors:
+        """One row per text, in order, shape (len(tokens), dimensions); at least one text.
+
+        Raises what the engine raises for these texts alone. Cancelled, its texts leave the queue.
+        """
+        call = _Call(model, np.empty((len(tokens), dimensions), np.float32))
+        self._add(name, call, tokens)
+        try:
+            return await call.done
+        finally:
+            self._drop(call)
+
+    def _add(self, name: str, call: _Call, tokens: Sequence[Tokens]) -> None:
+        first = self._numbers
+        self._numbers += len(tokens)
+        texts = [_Text(name, len(one), first + row, row, one, call) for row, one in enumerate(tokens)]
+        call.waiting = {text.number: text for text in sorted(texts)}
+        self._texts.extend(texts)
+        self._texts.sort()
+        self._turns.append(call)
+        if self._gathered and not self._gathered.done() and len(self._turns) >= self._expected:
+            self._gathered.set_result(None)
+        if self._running is None:
+            # Its own context: no call's deadline holds for the batches of all.
+            self._running = asyncio.create_task(self._run(), context=Context())
+
+    def _drop(self, call: _Call) -> None:
+        if call.waiting:
+            self._texts = [text for text in self._texts if text.call is not call]
+            self._turns.remove(call)
+            call.waiting = {}
+
+    async def _run(self) -> None:
+        try:
+            while self._turns:
+                opener = self._turns[0]
+                batch = self._take(opener)
+                await self._embed(batch)
+                # Only now: what came meanwhile goes before what is left of the opener.
+                if self._turns and self._turns[0] is opener:
+                    self._turns.rotate(-1)
+                await self._gather(len(_calls(batch)))
+        finally:
+            self._running = None
+
+    def _take(self, opener: _Call) -> list[_Text]:
+        """The next batch, out of the queue."""
+        first = next(iter(opener.waiting.values()))
+        low, high = _span(self._texts, bisect_left(self._texts, first), self._limits)
+        batch = self._texts[low:high]
+        del self._texts[low:high]
+        for text in batch:
+            del text.call.waiting[text.number]
+            if not text.call.waiting:
+                self._turns.remove(text.call)
+        return batch
+
+    async def _embed(self, batch: Sequence[_Text]) -> None:
+        work = partial(batch[0].call.model.embed, [text.tokens for text in batch])
+        try:
+            vectors = await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        except Exception as error:
+            await self._failed(batch, error)
+            return
+        for text, vector in zip(batch, vectors, strict=True):
+            text.call.put(text.row, vector)
+
+    async def _failed(self, batch: Sequence[_Text], error: Exception) -> None:
+        """Where several calls shared the batch, each is tried alone, so that only the one at fault fails."""
+        calls = _calls(batch)
+        if len(calls) == 1:
+            calls[0].fail(error)
+            self._drop(calls[0])
+            return
+        for call in calls:
+            await self._embed([text for text in batch if text.call is call])
+
+    async def _gather(self, answered: int) -> None:
+        """After a batch that several calls shared, wait for as many, who are likely to ask again at once."""
+        if not self._limits.delay_seconds or answered < 2 or len(self._turns) >= answered:
+            return
+        self._expected = answered
+        self._gathered = asyncio.get_running_loop().create_future()
+        await asyncio.wait([self._gathered], timeout=self._limits.delay_seconds)
+        self._gathered = None
+
+
+def _calls(batch: Iterable[_Text]) -> list[_Call]:
+    return list(dict.fromkeys(text.call for text in batch))
+
+
+def _span(texts: Sequence[_Text], first: int, limits: Limits) -> tuple[int, int]:
+    """The slice around `first` that makes a batch: the neighbours nearest in length, while padding is little."""
+    low, high, tokens = first, first + 1, texts[first].length
+    while high - low < limits.texts:
+        longest = texts[high - 1].length
+        below = longest - texts[low - 1].length if _same(texts, low - 1, first) else math.inf
+        above = (high - low) * (texts[high].length - longest) if _same(texts, high, first) else math.inf
+        added = low - 1 if below <= above else high
+        if not _same(texts, added, first):
+            break
+        tokens += texts[added].length
+        padded = (high - low + 1) * max(longest, texts[added].length)
+        if padded > limits.tokens or padded - tokens > limits.padding:
+            break
+        low, high = min(low, added), max(high, added + 1)
+    return low, high
+
+
+def _same(texts: Sequence[_Text], index: int, first: int) -> bool:
+    """Whether there is a text at the index, for the same model."""
+    return 0 <= index < len(texts) and texts[index].model == texts[first].model
