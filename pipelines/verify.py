@@ -37,8 +37,8 @@ TOP = 10
 MOST_COLLECTIONS = 20
 MOST_QUERIES = 20
 """Of each kind in one collection."""
-TRIES = 10
-"""How often a collection that is written to is looked at before it is left out."""
+TRIES, AGAIN_SECONDS = 10, 1.0
+"""How often, and how far apart, a collection that is written to is looked at before that fails it."""
 _TIE = 1e-5
 """Cosines closer than that are the same: which of two such passages comes first says nothing."""
 
@@ -103,7 +103,7 @@ class Verifier:
                 return f"it holds {held.points} points, the catalog {wanted.points}" + (
                     "; their extents differ" if held.points == wanted.points else ""
                 )
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(AGAIN_SECONDS)
         return "it is behind, or was written to all the while"
 
     async def _probe(self, where: Collection, live: Generation, found: Generation, tally: _Tally) -> None:
