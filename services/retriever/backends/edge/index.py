@@ -1,5 +1,8 @@
 """Qdrant Edge, the Qdrant engine embedded: one shard directory a generation, owned by this process alone.
 
+`EdgeEngine(directory: Path, exact_below: int = 20_000, *, dense: bool = True)`: with `dense=False` its generations hold
+sparse vectors only, for BM25: upserts ignore the vectors, searches the query's, and any dimensions will do.
+
 Every engine call holds the interpreter lock. Nothing calls `optimize()` (it would hold the lock for tens of seconds),
 so segments stay appendable and are scanned through their payload indexes.
 """
@@ -44,25 +47,27 @@ _HNSW_EF = 96
 class EdgeIndex:
     """One generation in `directory`: `state.json`, and from the first upsert on the shard that it names."""
 
-    def __init__(self, directory: Path, state: State, exact_below: int) -> None:
+    def __init__(self, directory: Path, state: State, exact_below: int = 20_000, *, dense: bool = True) -> None:
         self.definition = state.definition()
         self._directory = directory
         self._state = state
         self._exact_below = exact_below
+        self._dense = dense
         self._bm25 = qe.Bm25()
         remove_leftovers(directory, state.shard)
         self._shard = load_shard(directory / state.shard)
         self._points = self.count()
 
     def upsert(self, tenant: str, collection: str, points: Sequence[Point], vectors: Floats) -> None:
-        shard = self._shard_for(vectors.shape[1])
+        shard = self._shard_for(vectors.shape[1] if self._dense else 0)
+        named = [{DENSE: row} for row in vectors.tolist()] if self._dense else [{} for _ in points]
         rows = [
             qe.Point(
                 _engine_id(tenant, collection, point.point_id),
-                {DENSE: vector, LEXICAL: self._bm25.embed_document(point.text)},
+                {**dense, LEXICAL: self._bm25.embed_document(point.text)},
                 _payload(tenant, collection, point),
             )
-            for point, vector in zip(points, vectors.tolist(), strict=True)
+            for point, dense in zip(points, named, strict=True)
         ]
         shard.update(qe.UpdateOperation.upsert_points(rows))
 
@@ -82,7 +87,7 @@ class EdgeIndex:
             return Candidates((), ())
         allowed = visible(query)
         dense: list[Candidate] = []
-        if query.vector is not None:
+        if query.vector is not None and self._dense:
             self._check_dimensions(len(query.vector))
             exact = self._points <= self._exact_below
             params = qe.SearchParams(exact=exact, hnsw_ef=None if exact else _HNSW_EF)
@@ -230,9 +235,10 @@ def engine(settings: RetrieverSettings) -> EdgeEngine:
 class EdgeEngine:
     """Generations as directories under `directory`."""
 
-    def __init__(self, directory: Path, exact_below: int) -> None:
+    def __init__(self, directory: Path, exact_below: int = 20_000, *, dense: bool = True) -> None:
         self._directory = directory
         self._exact_below = exact_below
+        self._dense = dense
 
     def open(self, generation: str) -> Index | None:
         inside = self._directory / generation
@@ -240,13 +246,13 @@ class EdgeEngine:
             state = State.read(inside / "state.json")
         except FileNotFoundError:
             return None
-        return EdgeIndex(inside, state, self._exact_below)
+        return EdgeIndex(inside, state, self._exact_below, dense=self._dense)
 
     def create(self, generation: str, definition: Definition) -> Index:
         inside = self._directory / generation
         inside.mkdir(parents=True, exist_ok=True)
         state = State.define(inside / "state.json", definition)
-        return EdgeIndex(inside, state, self._exact_below)
+        return EdgeIndex(inside, state, self._exact_below, dense=self._dense)
 
     def drop(self, generation: str) -> None:
         shutil.rmtree(self._directory / generation, ignore_errors=True)

@@ -52,7 +52,7 @@ def load_shard(path: Path) -> qe.EdgeShard | None:
 
 
 def create_shard(path: Path, dimensions: int) -> qe.EdgeShard:
-    """Create aside and rename, so that a crash leaves no half-made shard."""
+    """Create aside and rename, so that a crash leaves no half-made shard. Without dimensions it is sparse only."""
     aside = path.with_suffix(".new")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
@@ -69,7 +69,8 @@ def create_shard(path: Path, dimensions: int) -> qe.EdgeShard:
 
 
 def _config(dimensions: int) -> qe.EdgeConfig:
+    dense = {DENSE: qe.EdgeVectorParams(dimensions, qe.Distance.Cosine)} if dimensions else None
     return qe.EdgeConfig(
-        vectors={DENSE: qe.EdgeVectorParams(dimensions, qe.Distance.Cosine)},
+        vectors=dense,
         sparse_vectors={LEXICAL: qe.EdgeSparseVectorParams(modifier=qe.Modifier.Idf)},
     )
