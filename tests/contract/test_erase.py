@@ -310,7 +310,7 @@ async def test_hits_of_a_document_that_is_being_erased_are_left_out_not_called_a
     nodes = Nodes(almanac.catalog, almanac.encoder, almanac.retriever, almanac.features, FakeGenerator())
     scope = Scope(TENANT, HERE, "g1", Moment(now(), newest))
     found = await find_passages(nodes, scope, "owl", None, 10, {})
-    assert {hit.located.doc_id for hit in found} == {"kept"}
+    assert {hit.located.doc_id for hit in found.hits} == {"kept"}
 
 
 async def test_tombstones_are_replayed_over_a_catalog_that_was_restored(almanac):

@@ -18,7 +18,7 @@ from services.catalog.engine import Database
 from services.catalog.records import DocumentIn, Generation, PassageIn
 from services.catalog.state import VIEWS, ensure_generation, index_reader, set_watermark, view_reader
 from services.common.moment import OPEN_END, OPEN_START, Extent, Moment, Span
-from services.common.nodes.retriever import Hit, Query
+from services.common.nodes.retriever import Found, Hit, Query, Stage
 from services.gateway.app import create_app
 from services.gateway.context import Context
 from services.gateway.dispatch import Answering
@@ -59,12 +59,13 @@ class OnePassage:
     def __init__(self) -> None:
         self.queries: list[Query] = []
 
-    async def search(self, query: Query) -> list[Hit]:
+    async def search(self, query: Query) -> Found:
         self.queries.append(query)
         row = document()
         passage = row.passage_id(query.scope.tenant, query.scope.collection, row.passages[0])
         everywhere = Extent(Span(OPEN_START, OPEN_END), Span(0, OPEN_END))
-        return [Hit(passage, row.doc_id, 0.5, 0.9, 1.5, everywhere)]
+        hit = Hit(passage, row.doc_id, 0.5, 0.9, 1.5, everywhere, dense_rank=1, lexical_rank=2)
+        return Found([hit], [Stage("dense", "codes", 1, 3, 0.25)])
 
 
 def nodes_over(catalog: Database) -> Nodes:

@@ -203,6 +203,21 @@ def test_hits_are_shown_as_text_never_as_terminal_codes() -> None:
     assert "without: encoder" in done.stderr
 
 
+def test_an_explained_search_shows_scores_with_ranks_stages_and_the_generation() -> None:
+    shown = {"n": 1, "doc_id": "d", "title": "D", "text": "t", "dated": False, "passage_id": "p1", "score": 1.25}
+    scores = {"dense": 0.5, "dense_rank": 3, "lexical": None, "lexical_rank": None}
+    stage = {"name": "dense", "method": "codes", "passing": 7, "points": 9, "ms": 0.5}
+    plan = {"generation": "g2", "encoder": "e", "dimensions": 8, "funnel": {"fusion": "dbsf"}, "stages": [stage]}
+    found = {"hits": [{**shown, **scores}], "moment": {}, "timings_ms": {"encode": 3.0}, "explain": plan}
+    stub = Stub({"POST /v1/search": httpx.Response(200, json=found)})
+    done = stub.run("search", "q", "--explain")
+    assert done.exit_code == 0, done.output
+    assert stub.body()["explain"] is True
+    assert "1\tp1\t0.5000 (#3)\t–\t1.2500 (#1)" in done.stdout
+    assert "  dense\tcodes\t7\t9\t0.50" in done.stdout
+    assert "generation g2: e, 8 dimensions; fusion dbsf" in done.stdout
+
+
 def test_ask_shows_the_text_as_it_comes_then_citations_and_timings() -> None:
     events = sse(("step", {"step": "encode", "ms": 3}), ("text", {"text": "Joe "}), ("text", {"text": "Kaeser"}))
     stub = Stub({"POST /v1/answers": httpx.Response(200, text=events.text + sse(("done", {"answer": ANSWER})).text)})

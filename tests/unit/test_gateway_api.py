@@ -12,6 +12,7 @@ from services.common.errors import Internal, MomentViolation, Unavailable
 from services.gateway.dispatch import Dispatcher
 from services.gateway.listening import listen
 from services.gateway.metrics import Metrics
+from services.gateway.routes.search import SearchAnswer
 from services.orchestrator.graph.answer import Event
 from tests.fakes.gateway import (
     COLLECTION,
@@ -266,6 +267,27 @@ async def test_search_gives_passages_with_their_spans(app, client):
     assert (found["generation"], found["degraded"]) == ("g1", [])
     [query] = context(app).nodes.retriever.queries
     assert (query.limit, query.filters) == (3, {"kind": ["a"]})
+
+
+async def test_an_explained_search_tells_ranks_stages_and_the_generation(client):
+    found = (await client.post("/v1/search", json={"query": "harbour", **HERE, "explain": True})).json()
+    [hit] = found["hits"]
+    assert (hit["n"], hit["dense_rank"], hit["lexical_rank"]) == (1, 1, 2)
+    plan = found["explain"]
+    assert plan["stages"] == [{"name": "dense", "method": "codes", "passing": 1, "points": 3, "ms": 0.25}]
+    assert (plan["generation"], plan["encoder"], plan["dimensions"]) == ("g1", "all-MiniLM-L6-v2", 64)
+    assert plan["funnel"]["quantization"] == "none" and set(found["timings_ms"]) == {"encode", "retrieve"}
+    assert "explain" not in (await client.post("/v1/search", json={"query": "harbour", **HERE})).json()
+
+
+async def test_openapi_describes_a_search_as_it_is(app, client):
+    found = (await client.post("/v1/search", json={"query": "harbour", **HERE, "explain": True})).json()
+    schemas = app.openapi()["components"]["schemas"]
+    for name, held in (("SearchAnswer", found), ("SearchHitBody", found["hits"][0]), ("Explanation", found["explain"])):
+        assert set(schemas[name]["properties"]) == set(held)
+    assert SearchAnswer.model_validate(found, strict=True).model_dump() == found
+    [body] = app.openapi()["paths"]["/v1/search"]["post"]["requestBody"]["content"].values()
+    assert body["schema"]["properties"]["explain"]["default"] is False
 
 
 @pytest.mark.parametrize("change", [{"query": " "}, {"query": "x" * 2_001}, {"limit": 0}, {"limit": 101}, {"k": 3}])

@@ -36,14 +36,22 @@ def search(
     known_at: KnownAt = None,
     collection: Collection = "default",
     limit: _Limit = 10,
+    explain: Annotated[bool, typer.Option("--explain", help="Show how each passage was found, and the plan.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Find passages as they stood at a moment."""
     from services.admin.render import print_json
 
     body = {"query": query, "collection": collection, "as_of": as_of, "known_at": known_at, "limit": limit}
-    found = connect(ctx).post("/v1/search", body)
-    print_json(found) if as_json else _show_hits(found)
+    found = connect(ctx).post("/v1/search", {**body, "explain": explain or None})
+    if as_json:
+        print_json(found)
+        return
+    _show_hits(found)
+    if explain:
+        from services.admin.explaining import show_explanation
+
+        show_explanation(found)
 
 
 def _show_hits(found: Json) -> None:

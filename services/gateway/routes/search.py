@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from services.common.nodes.scope import Scope
 from services.gateway.asking import Asked, Pinned, check_text, pin
@@ -18,6 +19,65 @@ from services.orchestrator.graph.search import Found, SearchHit, search
 router = APIRouter(tags=["search"])
 
 
+class SearchHitBody(BaseModel):
+    """A passage, where it stands, and how it was found. Offsets and ranks: into the version's text; from 1.
+
+    score: of the fusion, whose rank is `n`. dense: a cosine. lexical: a BM25 score. Null where a stage did not find it.
+    """
+
+    n: int
+    passage_id: str
+    doc_id: str
+    version_id: str
+    title: str
+    uri: str
+    text: str
+    section: list[str]
+    page: int | None
+    start: int
+    end: int
+    score: float
+    dense: float | None
+    lexical: float | None
+    dense_rank: int | None
+    lexical_rank: int | None
+    valid_from: str | None
+    valid_to: str | None
+    recorded_from: str | None
+    dated: bool
+
+
+class StageBody(BaseModel):
+    """What one stage of the retriever did: its method, how many points it expected to pass of how many, its time."""
+
+    name: str
+    method: str
+    passing: int
+    points: int
+    ms: float
+
+
+class Explanation(BaseModel):
+    """The index generation that was searched, its funnel, and the retriever's stages in order."""
+
+    generation: str
+    encoder: str
+    dimensions: int
+    funnel: dict[str, Any]
+    stages: list[StageBody]
+
+
+class SearchAnswer(BaseModel):
+    """timings_ms: of the steps `encode` and `retrieve`. explain: only where it was asked for."""
+
+    moment: dict[str, str]
+    generation: str
+    degraded: list[str]
+    hits: list[SearchHitBody]
+    timings_ms: dict[str, float]
+    explain: Explanation | None = None
+
+
 class SearchRequest(Strict):
     query: str
     collection: Collection = "default"
@@ -25,9 +85,10 @@ class SearchRequest(Strict):
     known_at: str | None = None
     limit: Annotated[int, Field(ge=1, le=100)] = 10
     filters: Filters = Field(default_factory=dict)
+    explain: bool = Field(False, description="Tell how each hit was found: scores, ranks, stages, generation.")
 
 
-@router.post("/v1/search", openapi_extra=documented(SearchRequest))
+@router.post("/v1/search", openapi_extra=documented(SearchRequest), responses={200: {"model": SearchAnswer}})
 async def find(request: Request, using: Using) -> Mapping[str, Any]:
     """The best passages, best first, each with the span over which it is valid."""
     body = await read_json(request, SearchRequest, using.settings.max_body_bytes)
@@ -35,7 +96,19 @@ async def find(request: Request, using: Using) -> Mapping[str, Any]:
     pinned = await pin(using, Asked(text, body.collection, body.as_of, body.known_at))
     scope = Scope(using.settings.tenant, body.collection, pinned.generation.name, pinned.moment)
     found = await search(using.nodes, pinned.generation, scope, text, body.limit, body.filters)
-    return _found_json(found, pinned)
+    answer = _found_json(found, pinned)
+    return {**answer, "explain": _explanation(found, pinned)} if body.explain else answer
+
+
+def _explanation(found: Found, pinned: Pinned) -> dict[str, Any]:
+    generation = pinned.generation
+    return {
+        "generation": generation.name,
+        "encoder": generation.encoder,
+        "dimensions": generation.dimensions,
+        "funnel": generation.funnel.to_json(),
+        "stages": [{**asdict(stage), "ms": round(stage.ms, 3)} for stage in found.plan],
+    }
 
 
 def _found_json(found: Found, pinned: Pinned) -> dict[str, Any]:
@@ -65,6 +138,8 @@ def _hit_json(n: int, found: SearchHit) -> dict[str, Any]:
         "score": hit.score,
         "dense": hit.dense,
         "lexical": hit.lexical,
+        "dense_rank": hit.dense_rank,
+        "lexical_rank": hit.lexical_rank,
         "valid_from": iso(located.extent.valid.start),
         "valid_to": iso(located.extent.valid.end),
         "recorded_from": iso(located.extent.recorded.start),

@@ -82,9 +82,10 @@ class _Answering:
 
     async def _retrieve(self, results: Results) -> list[SearchHit]:
         question = self._question
-        return await find_passages(
+        passages = await find_passages(
             self._nodes, question.scope, question.text, results["encode"], PASSAGES, question.filters
         )
+        return passages.hits
 
     async def _no_passages(self, _: Results) -> None:
         return None

@@ -15,7 +15,7 @@ from services.catalog.reading import passages_at
 from services.catalog.records import Generation, Located
 from services.common.errors import MomentViolation
 from services.common.nodes.encoder import TextKind
-from services.common.nodes.retriever import Hit, Query, Target
+from services.common.nodes.retriever import Hit, Query, Stage, Target
 from services.common.nodes.scope import Scope
 from services.common.rpc.deadlines import deadline
 from services.orchestrator.graph.executor import NodeFailed, calling
@@ -34,10 +34,21 @@ class SearchHit:
 
 
 @dataclass(frozen=True, slots=True)
+class Passages:
+    """What the retriever found, best first, and how."""
+
+    hits: list[SearchHit]
+    plan: Sequence[Stage] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
+    """plan: the retriever's own stages, all of them within the step `retrieve`."""
+
     hits: list[SearchHit]
     degraded: list[str]
     timings_ms: dict[str, float]
+    plan: Sequence[Stage] = ()
 
 
 async def search(
@@ -59,14 +70,14 @@ async def search(
             degraded.append("encoder")
         encoded = time.perf_counter()
         try:
-            hits = await find_passages(nodes, scope, text, vector, limit, filters)
+            passages = await find_passages(nodes, scope, text, vector, limit, filters)
         except NodeFailed as failure:
             raise failure.error from None
     timings = {
         "encode": round((encoded - began) * 1000, 2),
         "retrieve": round((time.perf_counter() - encoded) * 1000, 2),
     }
-    return Found(hits, degraded, timings)
+    return Found(passages.hits, degraded, timings, passages.plan)
 
 
 async def query_vector(nodes: Nodes, generation: Generation, text: str) -> Vector:
@@ -78,17 +89,17 @@ async def query_vector(nodes: Nodes, generation: Generation, text: str) -> Vecto
 
 async def find_passages(
     nodes: Nodes, scope: Scope, text: str, vector: Vector | None, limit: int, filters: Mapping[str, Sequence[str]]
-) -> list[SearchHit]:
+) -> Passages:
     """The best passages, best first. Raises MomentViolation if the catalog does not see one of them at the moment."""
     with calling("retriever"):
-        hits = (await nodes.retriever.search(Query(scope, Target.PASSAGES, text, vector, limit, filters))).hits
-    located, erasing = await asyncio.to_thread(_locate, nodes, scope, [hit.item_id for hit in hits])
+        found = await nodes.retriever.search(Query(scope, Target.PASSAGES, text, vector, limit, filters))
+    located, erasing = await asyncio.to_thread(_locate, nodes, scope, [hit.item_id for hit in found.hits])
     # An erasure takes documents out of the catalog first: the index may still name them for a while.
-    hits = [hit for hit in hits if hit.doc_id not in erasing]
+    hits = [hit for hit in found.hits if hit.doc_id not in erasing]
     strangers = [hit.item_id for hit in hits if hit.item_id not in located]
     if strangers:
         raise MomentViolation(f"the retriever gave {len(strangers)} passages that are not visible at the moment")
-    return [SearchHit(located[hit.item_id], hit) for hit in hits]
+    return Passages([SearchHit(located[hit.item_id], hit) for hit in hits], found.plan)
 
 
 def _locate(nodes: Nodes, scope: Scope, ids: list[str]) -> tuple[dict[str, Located], frozenset[str]]:

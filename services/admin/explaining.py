@@ -1,0 +1,42 @@
+"""How a search came to its hits, for people: scores and ranks of each, stages, and the generation searched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import typer
+
+from services.admin.render import clean, table
+
+Json = Mapping[str, Any]
+
+
+def show_explanation(found: Json) -> None:
+    """Three parts: the hits' scores with their ranks, the stages in order, the generation and its funnel."""
+    plan = found["explain"]
+    typer.echo()
+    table(("n", "passage", "dense", "lexical", "fused"), [_hit_row(hit) for hit in found["hits"]])
+    typer.echo()
+    table(("stage", "method", "passing", "points", "ms"), [*_steps(found), *map(_stage_row, plan["stages"])])
+    funnel = ", ".join(f"{name} {value}" for name, value in plan["funnel"].items())
+    whose = f"generation {plan['generation']}: {plan['encoder']}, {plan['dimensions']} dimensions; {funnel}"
+    typer.secho(clean(whose), dim=True)
+
+
+def _hit_row(hit: Json) -> tuple[object, ...]:
+    stages = (_scored(hit["dense"], hit["dense_rank"]), _scored(hit["lexical"], hit["lexical_rank"]))
+    return hit["n"], hit["passage_id"], *stages, _scored(hit["score"], hit["n"])
+
+
+def _scored(score: float | None, rank: int | None) -> str:
+    return "–" if score is None else f"{score:.4f} (#{rank})"
+
+
+def _steps(found: Json) -> list[tuple[object, ...]]:
+    """The gateway's own steps; the retriever's stages are all within `retrieve`."""
+    return [(name, "", "", "", f"{ms:.2f}") for name, ms in found["timings_ms"].items()]
+
+
+def _stage_row(stage: Json) -> tuple[object, ...]:
+    return f"  {stage['name']}", stage["method"], stage["passing"], stage["points"], f"{stage['ms']:.2f}"
