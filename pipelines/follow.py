@@ -30,7 +30,7 @@ from services.common.nodes.scope import Stretch
 
 Result = TypeVar("Result")
 
-STEP_POINTS = 512
+STEP_POINTS = 256
 """Points sent to the index between two looks at whether to go on."""
 STEP_TEXTS = 32
 """Texts encoded between two pauses: half a call of ingestion's, so that queries soon have their turn."""
