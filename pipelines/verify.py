@@ -8,6 +8,7 @@ same (overlap@10).
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 from sqlalchemy import Connection
 
+from pipelines.follow import Follower
 from services.catalog import generations, jobs
 from services.catalog.engine import Database
 from services.catalog.probing import Collection, contents, largest, moments, queries
@@ -35,8 +37,8 @@ LEAST_OVERLAP_OTHERWISE = 0.1
 """Where the encoder changes so does the order; that hardly anything is the same is still a sign of a mistake."""
 TOP = 10
 MOST_COLLECTIONS = 20
-MOST_QUERIES = 20
-"""Of each kind in one collection."""
+MOST_QUERIES = 100
+"""Of each kind, over all collections: a share of 0.95 is then known to about 0.02 (one standard error)."""
 TRIES, AGAIN_SECONDS = 10, 1.0
 """How often, and how far apart, a collection that is written to is looked at before that fails it."""
 _TIE = 1e-5
@@ -57,9 +59,13 @@ class _Tally:
 
 @dataclass(frozen=True, slots=True)
 class Verifier:
+    """`share`: the part of the time that the indexes may be asked, for an exhaustive search keeps others waiting."""
+
     catalog: Database
     encoder: Encoder
     retriever: Retriever
+    follower: Follower
+    share: float = 1.0
 
     async def run(self, job: jobs.Job, live: Generation) -> None:
         """Compare the generation that the job names with the live one, and record the verdict."""
@@ -73,7 +79,7 @@ class Verifier:
             await self._compare(tenant, collection, (live, found), tally)
         for done, where in enumerate(probed, start=len(known)):
             await self._note(job, done, total)
-            await self._probe(where, live, found, tally)
+            await self._probe(where, (live, found), MOST_QUERIES // len(probed), tally)
         verdict = _verdict(tally, live, found)
 
         def write(tx: Connection) -> None:
@@ -86,15 +92,16 @@ class Verifier:
         """Points and fingerprints of a collection; each generation is looked at while it stands still."""
         tally.collections += 1
         for generation in both:
-            said = await self._differs(generation.name, tenant, collection)
+            said = await self._differs(generation, tenant, collection)
             tally.reasons += [f"{generation.name}, collection {collection!r}: {said}"] if said else []
         tally.points += (await self._read(lambda tx: contents(tx, tenant, collection))).points
 
-    async def _differs(self, name: str, tenant: str, collection: str) -> str:
+    async def _differs(self, generation: Generation, tenant: str, collection: str) -> str:
         for _ in range(TRIES):
             before = await self._read(lambda tx: _recorded(tx, tenant, collection))
-            held = await self.retriever.contents(name, tenant, collection)
-            position = await self.retriever.position(name, tenant, collection)
+            await self.follower.bring(generation, tenant, collection, before)
+            held = await self.retriever.contents(generation.name, tenant, collection)
+            position = await self.retriever.position(generation.name, tenant, collection)
             wanted = await self._read(lambda tx: contents(tx, tenant, collection))
             after = await self._read(lambda tx: _recorded(tx, tenant, collection))
             if before == after == position:
@@ -106,21 +113,22 @@ class Verifier:
             await asyncio.sleep(AGAIN_SECONDS)
         return "it is behind, or was written to all the while"
 
-    async def _probe(self, where: Collection, live: Generation, found: Generation, tally: _Tally) -> None:
-        texts = await self._read(lambda tx: queries(tx, where, MOST_QUERIES))
+    async def _probe(self, where: Collection, both: Sequence[Generation], most: int, tally: _Tally) -> None:
+        texts = await self._read(lambda tx: queries(tx, where, most))
         if not texts:
             return
-        both = (live, found)
         vectors = {one.encoder: await self.encoder.encode(one.encoder, TextKind.QUERY, texts) for one in both}
         known_at = min([await self.retriever.position(one.name, where.tenant, where.name) for one in both])
         for moment in await self._read(lambda tx: moments(tx, where, known_at)):
             for row, text in enumerate(texts):
+                began = time.monotonic()
                 tops = []
                 for one in both:
                     scope = Scope(where.tenant, where.name, one.name, moment)
                     tops.append(await self._ask(scope, text, vectors[one.encoder][row], one.name, tally))
                 tally.overlap += _shared(*tops)
                 tally.asked += 1
+                await asyncio.sleep((time.monotonic() - began) * (1.0 / self.share - 1.0))
 
     async def _ask(self, scope: Scope, text: str, vector: Vectors, name: str, tally: _Tally) -> list[str]:
         """The ids of the ten best, and on the way how much of the exhaustive dense search the funnel found."""

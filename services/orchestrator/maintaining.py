@@ -33,5 +33,5 @@ def workers(runtime: Runtime) -> Mapping[str, Work]:
         ERASE: eraser.run,
         REBUILD: Rebuilder(catalog, readers, retriever, features).run,
         REINDEX: Builder(catalog, runtime.pipeline.files, runtime.beside, retriever).run,
-        VERIFY: Verifier(catalog, runtime.nodes.encoder, retriever).run,
+        VERIFY: Verifier(catalog, runtime.nodes.encoder, retriever, runtime.follower, runtime.beside.share).run,
     }

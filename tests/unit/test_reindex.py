@@ -55,7 +55,7 @@ class Almanac:
         self.readers = Readers(self.catalog, self.files, self.retriever, self.features)
         self.follower = Follower(self.catalog, self.files, self.encoder, self.readers, self.retriever)
         self.builder = Builder(self.catalog, self.files, self.follower, self.retriever)
-        self.verifier = Verifier(self.catalog, self.encoder, self.retriever)
+        self.verifier = Verifier(self.catalog, self.encoder, self.retriever, self.follower)
         with self.catalog.write() as tx:
             ensure_generation(tx, Generation("g1", FIRST, 48))
 
@@ -383,11 +383,16 @@ async def test_a_funnel_that_finds_too_little_fails(almanac, monkeypatch):
     assert verdict["recall@10"]["g1"] == 1.0
 
 
+async def nothing(*_):
+    pass
+
+
 async def test_a_generation_behind_the_record_fails(almanac, monkeypatch):
     await filled(almanac)
     made = await almanac.built()
     monkeypatch.setattr(verifying, "TRIES", 2)
     monkeypatch.setattr(verifying, "AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(Follower, "bring", nothing)
     await almanac.record(document("late", "moth"))
     verdict = await almanac.verify(made.name)
     assert not verdict["passed"] and "behind" in verdict["reasons"][0]
