@@ -57,9 +57,21 @@ def publish(name: str, targets: Targets, as_json: bool, measure: Callable[[], Fi
 
 
 def _readable(found: Mapping[str, Any]) -> str:
-    lines = [f"{name}: {value}" for name, value in found["figures"].items()]
+    lines = [line for name, value in found["figures"].items() for line in _lines(name, value)]
     lines += [f"target {name}: {limit}" for name, limit in found["targets"].items()]
     return "\n".join([*lines, f"holds: {found['holds']}"])
+
+
+def _lines(name: str, value: Any) -> list[str]:
+    """A list of rows as a table, anything else as it is."""
+    if not (isinstance(value, list) and value and isinstance(value[0], Mapping)):
+        return [f"{name}: {value}"]
+    cells = [list(value[0]), *([str(cell) for cell in row.values()] for row in value)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return [
+        f"{name}:",
+        *("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells),
+    ]
 
 
 @dataclass(frozen=True)
