@@ -21,62 +21,94 @@ Bound = int | Ints
 
 _GROWTH = 4
 _SMALL = 2048
+_FEW = 4096
+"""Rows of all entities asked for that are looked at one and all; of more, the one that holds is searched for."""
 _FIRST_WINDOW = 8
 _WIDEST_WINDOW = 65_536
 
 
 class Found(NamedTuple):
-    """For each entity asked for the row that holds, -1 where none does, with its event and created."""
+    """For each entity asked for the row that holds, -1 where none does, its event and created, and where it lies."""
 
     row: Ints
     event: Ints
     created: Ints
+    place: Ints
 
     @classmethod
     def nothing(cls, count: int) -> Found:
-        return cls(np.full(count, -1), np.zeros(count, np.int64), np.zeros(count, np.int64))
-
-    def later(self, other: Found) -> npt.NDArray[np.bool_]:
-        """Where the other's row holds instead: it has the later event, of equal ones the later created."""
-        after = (other.event > self.event) | ((other.event == self.event) & (other.created >= self.created))
-        wins: npt.NDArray[np.bool_] = (other.row >= 0) & ((self.row < 0) | after)
-        return wins
+        return cls(np.full(count, -1), *(np.zeros(count, np.int64) for _ in range(3)))
 
     def updated(self, other: Found) -> Found:
-        wins = self.later(other)
+        """With the other's row where it has the later event, of equal ones the later created."""
+        after = (other.event > self.event) | ((other.event == self.event) & (other.created >= self.created))
+        wins = (other.row >= 0) & ((self.row < 0) | after)
         return Found(*(np.where(wins, theirs, ours) for ours, theirs in zip(self, other, strict=True)))
 
 
-def search(
-    entity: npt.NDArray[Any], event: Ints, created: Ints, entities: npt.NDArray[Any], as_of: Bound, known_at: Bound
-) -> Ints:
-    """For each entity the position of the row with the latest event ≤ as_of among those with created ≤ known_at, of
-    rows with the same event the last created; -1 where there is none.
-
-    The three columns are of one length, sorted by (entity, event, created).
-    """
-    start = np.searchsorted(entity, entities, "left")
-    stop = np.searchsorted(entity, entities, "right")
-    if not (start < stop).any():
-        return np.full(len(entities), -1)
-    return _last_not_above(created, start, _first_above(event, start, stop, as_of), known_at)
-
-
 @dataclass(frozen=True, slots=True)
-class _Run:
-    """Four columns of one length, sorted by (entity, event, created), no such triple twice."""
+class Columns:
+    """Columns of one length, sorted by (entity, event, created), no such triple twice. A row is named by `row`, or by
+    its position."""
 
-    entity: Ints
+    entity: npt.NDArray[Any]
     event: Ints
     created: Ints
-    row: Ints
+    row: Ints | None = None
 
     def __len__(self) -> int:
-        return len(self.row)
+        return len(self.entity)
 
-    def latest(self, entities: Ints, as_of: Bound, known_at: Bound) -> Found:
-        at = search(self.entity, self.event, self.created, entities, as_of, known_at)
-        return Found(np.where(at < 0, -1, self.row[at]), self.event[at], self.created[at])
+    def names(self, at: Ints) -> Ints:
+        return at if self.row is None else self.row[at]
+
+
+def latest(parts: Sequence[tuple[Columns, npt.NDArray[Any]]], count: int, as_of: Bound, known_at: Bound) -> Found:
+    """For each of `count` entities the row with the latest event ≤ as_of among those with created ≤ known_at in all
+    parts, of rows with the same event the last created.
+
+    A part is columns and the entities as these columns know them. `place` is the part's number.
+    """
+    best, few = Found.nothing(count), []
+    for place, (columns, entities) in enumerate(parts):
+        start = np.searchsorted(columns.entity, entities, "left")
+        stop = np.searchsorted(columns.entity, entities, "right")
+        if 0 < (total := int((stop - start).sum())) <= _FEW:
+            few.append(_between(columns, start, stop, total, place))
+        elif total:
+            best = best.updated(_searched(columns, start, stop, place, as_of, known_at))
+    return best.updated(_chosen(few, count, as_of, known_at)) if few else best
+
+
+def _between(columns: Columns, start: Ints, stop: Ints, total: int, place: int) -> tuple[Ints, Found]:
+    """All rows of slices that are short, with the number of the entity asked for."""
+    lengths = stop - start
+    asked = np.repeat(np.arange(len(start)), lengths)
+    at = np.arange(total) + np.repeat(start - np.cumsum(lengths) + lengths, lengths)
+    return asked, Found(columns.names(at), columns.event[at], columns.created[at], np.full(total, place))
+
+
+def _chosen(few: Sequence[tuple[Ints, Found]], count: int, as_of: Bound, known_at: Bound) -> Found:
+    """Of rows in any order the one that holds for each entity."""
+    asked = np.concatenate([numbers for numbers, _ in few])
+    rows = Found(*(np.concatenate(columns) for columns in zip(*(found for _, found in few), strict=True)))
+    holds = np.flatnonzero((rows.event <= _of(as_of, asked)) & (rows.created <= _of(known_at, asked)))
+    order = holds[np.lexsort((rows.created[holds], rows.event[holds], asked[holds]))]
+    best = Found.nothing(count)
+    for ours, theirs in zip(best, rows, strict=True):
+        ours[asked[order]] = theirs[order]  # of several the last counts
+    return best
+
+
+def _of(bound: Bound, asked: Ints) -> Bound:
+    return bound if isinstance(bound, int) else bound[asked]
+
+
+def _searched(columns: Columns, start: Ints, stop: Ints, place: int, as_of: Bound, known_at: Bound) -> Found:
+    """What holds of slices that may be long."""
+    at = _last_not_above(columns.created, start, _first_above(columns.event, start, stop, as_of), known_at)
+    rows = np.where(at < 0, -1, columns.names(at))
+    return Found(rows, columns.event[at], columns.created[at], np.full(len(at), place))
 
 
 class PointInTimeIndex:
@@ -84,7 +116,7 @@ class PointInTimeIndex:
 
     def __init__(self) -> None:
         self._ids: dict[str, int] = {}
-        self._runs: tuple[_Run, ...] = ()
+        self._runs: tuple[Columns, ...] = ()
 
     def __len__(self) -> int:
         return sum(len(run) for run in self._runs)
@@ -94,7 +126,7 @@ class PointInTimeIndex:
         if not len(keys):
             return
         ids = np.fromiter((self._ids.setdefault(key, len(self._ids)) for key in keys), np.int64, len(keys))
-        runs = [*self._runs, _sorted_run(ids, event, created, row)]
+        runs = [*self._runs, _sorted(ids, event, created, row)]
         while len(runs) > 1 and len(runs[-2]) < max(_SMALL, len(runs[-1]) * _GROWTH):
             runs[-2:] = [_merge(runs[-2], runs[-1])]
         self._runs = tuple(runs)
@@ -102,27 +134,28 @@ class PointInTimeIndex:
     def latest(self, keys: Sequence[str], as_of: Bound, known_at: Bound) -> Found:
         """For each key the row with the latest event ≤ as_of among those created ≤ known_at, of rows with the same
         event the last created."""
+        return latest(self.parts(keys), len(keys), as_of, known_at)
+
+    def parts(self, keys: Sequence[str]) -> list[tuple[Columns, npt.NDArray[Any]]]:
+        """What a search for the keys has to look at."""
         entities = np.fromiter((self._ids.get(key, -1) for key in keys), np.int64, len(keys))
-        best = Found.nothing(len(keys))
-        for run in self._runs:
-            best = best.updated(run.latest(entities, as_of, known_at))
-        return best
+        return [(run, entities) for run in self._runs]
 
 
-def _sorted_run(entity: Ints, event: Ints, created: Ints, row: Ints) -> _Run:
+def _sorted(entity: Ints, event: Ints, created: Ints, row: Ints) -> Columns:
     order = np.lexsort((row, created, event, entity))
     entity, event, created, row = entity[order], event[order], created[order], row[order]
     last = np.ones(len(row), dtype=bool)
     last[:-1] = (np.diff(entity) != 0) | (np.diff(event) != 0) | (np.diff(created) != 0)
-    return _Run(entity[last], event[last], created[last], row[last])
+    return Columns(entity[last], event[last], created[last], row[last])
 
 
-def _merge(older: _Run, newer: _Run) -> _Run:
-    return _sorted_run(
+def _merge(older: Columns, newer: Columns) -> Columns:
+    return _sorted(
         np.concatenate((older.entity, newer.entity)),
         np.concatenate((older.event, newer.event)),
         np.concatenate((older.created, newer.created)),
-        np.concatenate((older.row, newer.row)),
+        np.concatenate([run.names(np.arange(len(run))) for run in (older, newer)]),
     )
 
 

@@ -21,7 +21,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from services.features.backends.rows import RowStore, integers
-from services.features.index import Bound, Found, Ints, search
+from services.features.index import Columns, Found, Ints
 from services.features.views import View
 
 Hashes = npt.NDArray[np.uint64]
@@ -47,17 +47,13 @@ class Run:
 
     def __init__(self, view: View, hashes: Hashes, event: Ints, created: Ints, batches: list[pa.RecordBatch]) -> None:
         self.hashes, self.event, self.created = hashes, event, created
+        self.columns = Columns(hashes, event, created)
         self.rows = RowStore(view)
         self.rows.add_batches(batches)
         self.shared: frozenset[int] = frozenset()
 
     def __len__(self) -> int:
         return len(self.hashes)
-
-    def latest(self, hashes: Hashes, as_of: Bound, known_at: Bound) -> Found:
-        """Rows of the keys with these hashes; of a hash that keys share, of any of them."""
-        at = search(self.hashes, self.event, self.created, hashes, as_of, known_at)
-        return Found(at, self.event[at], self.created[at])
 
     def latest_of(self, key: str, as_of: int, known_at: int) -> Found:
         """The row of one key, whatever other keys have its hash."""
@@ -69,7 +65,9 @@ class Run:
         best = Found.nothing(1)
         for at in (start + number for number, name in enumerate(held) if name == key):
             if self.event[at] <= as_of and self.created[at] <= known_at:
-                best = best.updated(Found(np.array([at]), self.event[at : at + 1], self.created[at : at + 1]))
+                best = best.updated(
+                    Found(np.array([at]), self.event[at : at + 1], self.created[at : at + 1], np.zeros(1, np.int64))
+                )
         return best
 
     def table(self, schema: pa.Schema) -> pa.Table:

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -25,7 +24,7 @@ from services.common.nodes.features import FeatureRow
 from services.features.backends.parquet import ParquetDirectory, digest
 from services.features.backends.rows import RowStore, integers, schema_of
 from services.features.backends.runs import PART_ROWS, Run, RunWriter, hash_keys, merged, open_run, sorted_run
-from services.features.index import Bound, Found, PointInTimeIndex
+from services.features.index import Bound, Found, PointInTimeIndex, latest
 from services.features.views import View
 
 BUFFER_ROWS = 65_536
@@ -72,13 +71,11 @@ class ViewStore:
     def latest(self, keys: Sequence[str], as_of: Bound, known_at: Bound) -> list[FeatureRow | None]:
         """For each key the row that holds at the moment; one moment for all keys, or one for each."""
         held, hashes = self._held, hash_keys(keys)
-        best, place = held.index.latest(keys, as_of, known_at), np.zeros(len(keys), np.int64)
-        runs = list(held.runs.values())
-        for number, run in enumerate(runs, 1):
-            found = run.latest(hashes, as_of, known_at)
-            place = np.where(best.later(found), number, place)
-            best = best.updated(found)
-        rows = _gathered([held.rows, *(run.rows for run in runs)], best, place)
+        runs, small = list(held.runs.values()), held.index.parts(keys)
+        parts = [*small, *((run.columns, hashes) for run in runs)]
+        found = latest(parts, len(keys), as_of, known_at)
+        stores = [*(held.rows for _ in small), *(run.rows for run in runs)]
+        rows = _gathered(stores, found)
         shared = frozenset().union(*(run.shared for run in runs))
         for at, (key, row) in enumerate(zip(keys, rows, strict=True)):
             if (row is not None and row.entity != key) or int(hashes[at]) in shared:
@@ -224,20 +221,20 @@ def _at(bound: Bound, number: int) -> int:
     return bound if isinstance(bound, int) else int(bound[number])
 
 
-def _gathered(stores: Sequence[RowStore], best: Found, place: npt.NDArray[np.int64]) -> list[FeatureRow | None]:
-    rows: list[FeatureRow | None] = [None] * len(place)
-    for number in set(place.tolist()):
-        chosen = np.flatnonzero(place == number)
-        for at, row in zip(chosen.tolist(), stores[number].get(best.row[chosen]), strict=True):
+def _gathered(stores: Sequence[RowStore], found: Found) -> list[FeatureRow | None]:
+    rows: list[FeatureRow | None] = [None] * len(found.row)
+    for place in set(found.place[found.row >= 0].tolist()):
+        chosen = np.flatnonzero((found.place == place) & (found.row >= 0))
+        for at, row in zip(chosen.tolist(), stores[place].get(found.row[chosen]), strict=True):
             rows[at] = row
     return rows
 
 
 def _exact(held: _Held, key: str, as_of: int, known_at: int) -> FeatureRow | None:
     """As `latest`, for a key whose hash another key has."""
-    best, store = held.index.latest([key], as_of, known_at), held.rows
-    for run in held.runs.values():
-        found = run.latest_of(key, as_of, known_at)
-        if best.later(found)[0]:
-            best, store = found, run.rows
-    return store.get(best.row)[0]
+    best, stores = held.index.latest([key], as_of, known_at), [held.rows]
+    best = best._replace(place=np.zeros(1, np.int64))
+    for number, run in enumerate(held.runs.values(), 1):
+        best = best.updated(run.latest_of(key, as_of, known_at)._replace(place=np.array([number])))
+        stores.append(run.rows)
+    return _gathered(stores, best)[0]
