@@ -3,14 +3,17 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+TORCH := .venv-torch/bin
+TORCH_READY := .venv-torch/.ready
+TORCH_MODEL := all-MiniLM-L6-v2-float32
 PROTOS := $(wildcard services/protos/*.proto)
 export ALMANAC_DATA ?= ../shared/data
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test test-all test-long lint type protos
+.PHONY: help setup demo up down test test-all test-torch test-long lint type protos
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 setup: $(READY) ## Install Almanac, its tools and its default models into .venv/ and the model cache
 
@@ -37,6 +40,17 @@ test: setup ## Unit, contract and property tests: at most 5 minutes
 
 test-all: setup ## The above and integration, end-to-end and chaos tests in small: at most 45 minutes
 	$(BIN)/python -m pytest -q -m 'not long'
+	$(MAKE) --no-print-directory test-torch
+
+test-torch: setup $(TORCH_READY) ## The encoder's contract with its torch backend, in an environment of its own
+	$(BIN)/almanac models pull $(TORCH_MODEL)
+	$(TORCH)/python -m pytest -q --noconftest tests/contract/test_encoder.py
+
+$(TORCH_READY): infra/torch-requirements.txt
+	test -x $(TORCH)/python || $(PYTHON) -m venv .venv-torch
+	@echo "Installing torch (about 1.5 GB on disk) ..."
+	$(TORCH)/python -m pip install -qq --disable-pip-version-check -r $<
+	@touch $@
 
 test-long: setup ## The full counts of every property and chaos test
 	ALMANAC_PROPERTY_ROWS=100000 ALMANAC_CHAOS_KILLS=60 $(BIN)/python -m pytest -q --timeout 3600

@@ -11,7 +11,12 @@ from services.common.settings import Settings
 class EncoderSettings(Settings):
     """Settings of the encoder."""
 
-    encoder_backend: Literal["onnx", "memory"] = Field("onnx", description="What computes vectors.")
+    encoder_backend: Literal["onnx", "sentence-transformers", "memory"] = Field(
+        "onnx", description="What computes vectors; `sentence-transformers` needs the extra `torch`."
+    )
+    encoder_device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="Where `sentence-transformers` computes; `auto`: on a GPU if torch finds one."
+    )
     encoder_models: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description="Comma-separated names of the models served beside `encoder_model`, each loaded when first asked "

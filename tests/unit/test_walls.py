@@ -111,5 +111,10 @@ def test_directory_extra_and_proto_agree_in_name():
 def test_the_base_installation_has_no_torch():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     constraints = (ROOT / "infra" / "constraints.txt").read_text()
-    assert not any("torch" in line for lines in extras.values() for line in lines)
-    assert "\ntorch==" not in constraints and "nvidia" not in constraints
+    naming = {name for name, lines in extras.items() for line in lines if "torch" in line or "transformers" in line}
+    assert naming == {"torch"}, "no other extra brings torch, by itself or by `almanac[torch]`"
+    assert (
+        "\ntorch==" not in constraints
+        and "\nsentence-transformers==" not in constraints
+        and "nvidia" not in constraints
+    )

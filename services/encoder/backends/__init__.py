@@ -16,7 +16,11 @@ def choose(settings: EncoderSettings) -> Backend:
         from services.encoder.backends.memory import MemoryBackend
 
         return MemoryBackend()
-    from services.encoder.backends.onnx import OnnxBackend
+    cache = ModelCache(settings.models_dir)
+    if settings.encoder_backend == "onnx":
+        from services.encoder.backends.onnx import OnnxBackend
 
-    assert settings.models_dir is not None
-    return OnnxBackend(ModelCache(settings.models_dir), settings.encoder_threads)
+        return OnnxBackend(cache, settings.encoder_threads)
+    from services.encoder.backends.sentence_transformers import SentenceTransformersBackend
+
+    return SentenceTransformersBackend(cache, settings.encoder_device, settings.encoder_threads)
