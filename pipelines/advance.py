@@ -33,15 +33,19 @@ class Readers:
             *(self.advance_view(view, tenant, collection, to) for view in VIEWS),
         )
 
-    async def advance_index(self, generation: Generation, tenant: str, collection: str, to: int) -> None:
-        position = await self._retriever.position(generation.name, tenant, collection)
+    async def advance_index(
+        self, generation: Generation, tenant: str, collection: str, to: int, under: str = ""
+    ) -> None:
+        """Apply all that was recorded up to `to`. `under`: another name that the generation is built under."""
+        name = under or generation.name
+        position = await self._retriever.position(name, tenant, collection)
         if position < to:
             if position == OPEN_START:
-                await self._retriever.define(generation.name, generation.funnel, await self._basis(generation))
+                await self._retriever.define(name, generation.funnel, await self._basis(generation))
             stretch = Stretch(tenant, collection, position, to)
             batches = self._snapshot(lambda tx: index_changes(tx, self._files, generation, stretch))
-            position = await self._retriever.apply(generation.name, stretch, batches)
-        await self._note(index_reader(generation.name), tenant, collection, position)
+            position = await self._retriever.apply(name, stretch, batches)
+        await self._note(index_reader(name), tenant, collection, position)
 
     async def settle(self, generation: Generation, tenant: str, collection: str) -> None:
         """Wait until whatever is being applied to a generation is done: the index applies one stretch at a time."""

@@ -119,7 +119,7 @@ class Eraser:
 
     async def _index(self, erasure: Erasure) -> None:
         for generation in await self._read(all_generations):
-            await self.retriever.drop(beside(generation).name)
+            await self.retriever.drop(beside(generation))
             await self.retriever.erase(generation.name, erasure.tenant, erasure.collection, erasure.doc_id)
 
     async def _vectors(self, erasure: Erasure) -> None:

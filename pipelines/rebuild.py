@@ -7,7 +7,7 @@ A feature view is dropped and appended anew: what reads it waits as long as that
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from pipelines.advance import Readers
 from services.catalog import erasing, jobs
@@ -22,9 +22,9 @@ _TRIES = 5
 """How often the index may have fallen behind again before it is put in place."""
 
 
-def beside(generation: Generation) -> Generation:
+def beside(generation: Generation) -> str:
     """What a generation is called while it is built beside itself."""
-    return replace(generation, name=f"{generation.name}.rebuild")
+    return f"{generation.name}.rebuild"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +45,12 @@ class Rebuilder:
 
     async def _index(self, generation: Generation) -> None:
         fresh = beside(generation)
-        await self.retriever.drop(fresh.name)
+        await self.retriever.drop(fresh)
         for tried in range(1, _TRIES + 1):
             for tenant, name, recorded in await asyncio.to_thread(self._known):
-                await self.readers.advance_index(fresh, tenant, name, recorded)
+                await self.readers.advance_index(generation, tenant, name, recorded, under=fresh)
             try:
-                await self.retriever.replace(generation.name, fresh.name)
+                await self.retriever.replace(generation.name, fresh)
             except Conflict:
                 if tried == _TRIES:
                     raise
@@ -73,6 +73,6 @@ class Rebuilder:
 
     def _note(self, job: jobs.Job, generation: Generation, done: int) -> None:
         with self.catalog.write() as tx:
-            forget_reader(tx, index_reader(beside(generation).name))
+            forget_reader(tx, index_reader(beside(generation)))
             jobs.set_total(tx, job.job_id, 2)
             jobs.progress(tx, job.job_id, done, {}, (), job.attempts)

@@ -11,6 +11,7 @@ from pipelines import verify as verifying
 from pipelines.advance import Readers
 from pipelines.erase import LOG, Eraser
 from pipelines.follow import Follower
+from pipelines.rebuild import Rebuilder
 from pipelines.reindex import Builder
 from pipelines.verify import Verifier
 from services.catalog import answers, erasing, generations, jobs
@@ -336,6 +337,16 @@ async def test_an_erased_document_is_in_no_generation_and_in_no_vector_file(alma
         named = set(tx.execute(vectors.select()).all())
     files = {item for file_id in almanac.files.settled(0.0) for item in almanac.files.read(file_id)}
     assert files == {row.item_id for row in named}
+
+
+async def test_a_rotated_generation_that_is_live_can_be_rebuilt(almanac):
+    await filled(almanac)
+    made = await almanac.built(encoder=SECOND, dimensions=24, funnel=Funnel(dimensions=8, rotation=Rotation.PCA))
+    with almanac.catalog.write() as tx:
+        generations.switch(tx, made.name, forced=True)
+        job = erasing.ask_rebuild(tx, TENANT)
+    await almanac.work(Rebuilder(almanac.catalog, almanac.readers, almanac.retriever, almanac.features), job)
+    await almanac.same(made.name)
 
 
 async def test_a_good_generation_passes_with_figures(almanac):
