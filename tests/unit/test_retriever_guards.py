@@ -135,7 +135,7 @@ async def test_settings_choose_the_backend_and_its_place(tmp_path):
     await retriever.close()
     assert (tmp_path / "index" / "g1" / "state.json").is_file()
     with pytest.raises(NotFound, match="memory"):
-        build(RetrieverSettings(home=tmp_path, retriever_backend="faiss"))
+        build(RetrieverSettings(home=tmp_path, retriever_backend="nowhere"))
 
 
 async def nothing():

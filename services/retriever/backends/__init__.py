@@ -9,7 +9,7 @@ from services.common.errors import NotFound
 from services.retriever.backends.base import Engine
 from services.retriever.settings import RetrieverSettings
 
-_HELPERS = ("base",)
+_HELPERS = ("base", "durable", "process")
 
 
 def open_engine(settings: RetrieverSettings) -> Engine:

@@ -1,0 +1,79 @@
+"""Files that survive a crash: JSON replaced atomically, and records appended to files whose lengths are saved apart."""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+def save_json(path: Path, value: Any) -> None:
+    """Write, fsync, rename, fsync the directory: a crash leaves either the old value or the new."""
+    written = path.with_suffix(".new")
+    with written.open("w", encoding="utf-8") as file:
+        json.dump(value, file)
+        file.flush()
+        os.fsync(file.fileno())
+    written.replace(path)
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Make what was created or renamed in the directory survive a crash."""
+    directory = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+class AppendedRecords:
+    """An append-only file of fixed-size records, read through a memory map.
+
+    What lies beyond `length` records when it is opened, an append that a crash cut short, is dropped.
+    """
+
+    def __init__(self, path: Path, dtype: npt.DTypeLike, length: int) -> None:
+        self._dtype = np.dtype(dtype)
+        self._file = path.open("a+b")
+        self.length = length
+        self._cut()
+        self._map: mmap.mmap | None = None
+        self._view = np.empty(0, self._dtype)
+
+    def append(self, records: npt.NDArray[Any]) -> None:
+        """records: of the file's dtype, any shape that holds whole ones."""
+        data = np.ascontiguousarray(records)
+        try:
+            self._file.write(data.tobytes())
+            self._file.flush()
+        except OSError:
+            self._cut()
+            raise
+        self.length += data.nbytes // self._dtype.itemsize
+
+    def view(self) -> npt.NDArray[Any]:
+        """Every record, shape (length,); pages are read when touched."""
+        if len(self._view) < self.length:
+            self._map = mmap.mmap(self._file.fileno(), self.length * self._dtype.itemsize, access=mmap.ACCESS_READ)
+            self._view = np.frombuffer(self._map, self._dtype)
+        return self._view
+
+    def let_go(self) -> None:
+        """Unmap the pages that were touched; they stay in the system's cache as long as it likes."""
+        if self._map is not None:
+            self._map.madvise(mmap.MADV_DONTNEED)
+
+    def sync(self) -> None:
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _cut(self) -> None:
+        os.truncate(self._file.name, self.length * self._dtype.itemsize)

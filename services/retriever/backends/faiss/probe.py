@@ -1,0 +1,55 @@
+"""Before an index is served: does its kind keep to selectors on its device?
+
+Classic GPU indexes ignore them without a word, and would return what a moment or a tenant forbids; cuVS builds honour
+them. So a tiny index of the same kind is searched under a selector first.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from services.common.errors import Unavailable
+from services.common.nodes.funnel import Funnel
+from services.common.nodes.retriever import Vectors
+from services.retriever.backends.base import Definition
+from services.retriever.backends.faiss.coarse import Coarse, make, normalized, on_device
+from services.retriever.backends.faiss.options import Options
+
+_POINTS, _DIMENSIONS, _WANTED = 512, 64, 20
+
+
+def check_selectors(options: Options, funnel: Funnel) -> None:
+    """Raises Unavailable for an index that returns what is forbidden, or fewer than there are.
+
+    On the CPU nothing is searched: there the library's own tests and ours hold it.
+    """
+    if options.device == "cpu":
+        return
+    plain = Definition(Funnel(quantization=funnel.quantization, rescore=funnel.rescore, accept_loss=True))
+    index = on_device(make(options.kind, plain, _points()), options.device)
+    refuse_if_ignored(Coarse(index, options.kind), f"{options.kind} on {options.device}")
+
+
+def refuse_if_ignored(index: Any, name: str) -> None:
+    """index: with `search(vectors, allowed, wanted)` as Coarse has it, over the probe's points."""
+    points = _points()
+    for share in (2, 20):
+        allowed = np.arange(1, _POINTS, share)
+        forbidden = points[allowed - 1]  # asked for what lies right beside the allowed
+        ids, _ = index.search(forbidden, allowed, _WANTED)
+        if not np.isin(ids[ids >= 0], allowed).all():
+            raise Unavailable(
+                f"this FAISS ignores selectors ({name}): a search returned ids it was forbidden. Install a build with "
+                "cuVS (faiss-gpu-cuvs), or set ALMANAC_RETRIEVER_FAISS_DEVICE=cpu"
+            )
+        if ((ids >= 0).sum(axis=1) < min(_WANTED, len(allowed))).any():
+            raise Unavailable(
+                f"this FAISS finds too few under a selector ({name}): fewer ids than are allowed. Choose "
+                "ALMANAC_RETRIEVER_FAISS_INDEX=ivf or flat, or set ALMANAC_RETRIEVER_FAISS_DEVICE=cpu"
+            )
+
+
+def _points() -> Vectors:
+    return normalized(np.random.default_rng(0).standard_normal((_POINTS, _DIMENSIONS), np.float32))
