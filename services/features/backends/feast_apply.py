@@ -1,11 +1,13 @@
-"""Apply Feast's definitions: python -m services.features.backends.feast_apply DIRECTORY DEFINITIONS [--dry-run].
+"""Apply Feast's definitions: python -m services.features.backends.feast_apply DIRECTORY DEFINITIONS [OPTIONS].
 
 DIRECTORY holds feature_store.yaml. A process for this alone, because Feast changes the working directory and imports
-the definitions by their path in it. Prints the plan; the exit code is 1 where a part of it is refused.
+the definitions by their path in it. Prints the plan; the exit code is 1 where a part of it is refused. --dry-run leaves
+it at that, --anew discards the registry first. One runs at a time: a node that was killed may have left another.
 """
 
 from __future__ import annotations
 
+import fcntl
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -23,7 +25,15 @@ class Refused(Exception):
     """Definitions that the node could not serve."""
 
 
-def main(directory: Path, definitions: Path, dry_run: bool) -> int:
+def main(directory: Path, definitions: Path, *options: str) -> int:
+    with (directory / "apply.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if "--anew" in options:
+            (directory / "registry.db").unlink(missing_ok=True)
+        return _apply(directory, definitions, "--dry-run" in options)
+
+
+def _apply(directory: Path, definitions: Path, dry_run: bool) -> int:
     from feast.feature_store import FeatureStore
     from feast.repo_config import load_repo_config
     from feast.repo_operations import _get_repo_contents, apply_total_with_repo_instance
@@ -80,6 +90,6 @@ def _kind(view: str, feature: Any) -> type[Value]:
 
 if __name__ == "__main__":
     try:
-        sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2]), "--dry-run" in sys.argv[3:]))
+        sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:]))
     except Refused as refused:
         sys.exit(f"refused: {refused}")

@@ -7,7 +7,8 @@ import hashlib
 import importlib.util
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
@@ -51,17 +52,31 @@ class FeastStore:
         lines = "\n".join(f"  {line}" for line in online)
         self._configuration = _CONFIGURATION.format(project=PROJECT, directory=self._directory, online=lines)
         self._applied = self._directory / "applied.sha256"
+        self._unfinished = self._directory / "unfinished"
         self._store: Any = None
 
     async def apply(self) -> None:
-        """Apply the definitions unless they are as applied last. Raises Conflict where the plan refuses them."""
-        definitions = _definitions()
+        """Apply the definitions unless they are as applied last. Raises Conflict where the plan refuses them.
+
+        Feast writes its registry in place: one that was being written when the process was killed is made anew.
+        """
+        definitions, anew = _definitions(), self._unfinished.exists()
         digest = self._digest(definitions)
-        if self._applied.exists() and self._applied.read_text() == digest:
+        if not anew and self._applied.exists() and self._applied.read_text() == digest:
             return
-        await self._run(definitions)
+        with self._writing_registry():
+            await self._run(definitions, *(["--anew"] if anew else []))
         self._applied.write_text(digest)
         self._store = None
+
+    @contextmanager
+    def _writing_registry(self) -> Iterator[None]:
+        """Only a process that was killed leaves the mark."""
+        self._unfinished.touch()
+        try:
+            yield
+        finally:
+            self._unfinished.unlink(missing_ok=True)
 
     async def plan(self) -> str:
         """What applying the definitions would do, a change a line. Raises Conflict where it would be refused."""
@@ -84,7 +99,8 @@ class FeastStore:
         service = store.get_feature_service(f"{view}_v1")
         names = [projection.name for projection in service.feature_view_projections]
         _recover(store, names)
-        store.materialize(_datetime(FEAST_SPAN.start), _datetime(until), feature_views=names)
+        with self._writing_registry():
+            store.materialize(_datetime(FEAST_SPAN.start), _datetime(until), feature_views=names)
 
     def historical(self, view: View, asked: Sequence[tuple[str, int]]) -> list[Mapping[str, Value] | None]:
         """Feast's own point-in-time join of (entity key, instant), as known at that instant; blocks."""
