@@ -1,4 +1,4 @@
-"""Building, following and verifying a generation beside the live one, in one process over memory backends."""
+"""Building and following a generation beside the live one, in one process over memory backends."""
 
 from dataclasses import replace
 
@@ -7,118 +7,21 @@ import pytest
 
 from pipelines import follow
 from pipelines import reindex as reindexing
-from pipelines import verify as verifying
-from pipelines.advance import Readers
 from pipelines.erase import LOG, Eraser
 from pipelines.follow import Follower
 from pipelines.rebuild import Rebuilder
-from pipelines.reindex import Builder
-from pipelines.verify import Verifier
-from services.catalog import answers, erasing, generations, jobs
-from services.catalog.commit import Recorder
-from services.catalog.engine import Database
-from services.catalog.probing import contents
-from services.catalog.records import DocumentIn, FactIn, Generation, PassageIn
-from services.catalog.state import basis, ensure_generation, known_collections, live_generation
+from services.catalog import erasing, generations
+from services.catalog.records import Generation
+from services.catalog.state import basis
 from services.catalog.tables import vectors
-from services.catalog.vectors import VectorFiles
 from services.common.errors import Conflict, InvalidRequest, Unavailable
 from services.common.nodes.funnel import PLAIN, Funnel, Rotation
-from services.common.nodes.retriever import Contents
-from services.encoder.backends.memory import MemoryBackend
-from services.encoder.encoder import ModelEncoder
-from services.features.backends.memory import MemoryBackend as MemoryFeatures
-from services.features.features import PointInTimeFeatures
 from services.orchestrator.following import Following
-from tests.fakes.encoder import encoder_model
-from tests.fakes.retriever import retriever_over
-
-FIRST, SECOND = "all-MiniLM-L6-v2", "hashed-24"
-TENANT, HERE = "local", "notes"
-WORDS = ("owl fox hare wren", "toad newt lynx boar", "stoat raven heron otter", "badger marten kestrel vole")
-WORDS = [word for words in WORDS for word in words.split()]
+from tests.fakes.reindex import HERE, SECOND, TENANT, WORDS, Almanac, document, filled
 
 
 class Killed(BaseException):
     """Stands in for SIGKILL: nothing catches it."""
-
-
-class Almanac:
-    """A catalog and its readers, with a live generation g1 of the first encoder."""
-
-    def __init__(self, home):
-        self.home = home
-        self.catalog, self.files = Database(f"sqlite:///{home / 'catalog.db'}"), VectorFiles(home / "vectors")
-        models = [encoder_model(FIRST, 48), encoder_model(SECOND, 24)]
-        self.encoder = ModelEncoder(MemoryBackend(), {model.name: model for model in models})
-        self.retriever = retriever_over("memory", home, wait_seconds=0.2)
-        self.features = PointInTimeFeatures(MemoryFeatures())
-        self.readers = Readers(self.catalog, self.files, self.retriever, self.features)
-        self.follower = Follower(self.catalog, self.files, self.encoder, self.readers, self.retriever)
-        self.builder = Builder(self.catalog, self.files, self.follower, self.retriever)
-        self.verifier = Verifier(self.catalog, self.encoder, self.retriever, self.follower)
-        with self.catalog.write() as tx:
-            ensure_generation(tx, Generation("g1", FIRST, 48))
-
-    @property
-    def live(self):
-        with self.catalog.read() as tx:
-            return live_generation(tx)
-
-    async def record(self, *rows, collection=HERE):
-        with self.catalog.write() as tx:
-            recorder = Recorder(tx, TENANT, collection)
-            for row in rows:
-                recorder.document(row) if isinstance(row, DocumentIn) else recorder.fact(row)
-            newest = recorder.close()
-        await self.follower.bring_live(self.live, TENANT, collection, newest)
-        return newest
-
-    def start(self, encoder=FIRST, dimensions=48, funnel=PLAIN):
-        with self.catalog.write() as tx:
-            made = generations.start(tx, encoder, dimensions, funnel)
-            return made, generations.ask_reindex(tx, TENANT, made)
-
-    async def work(self, worker, job):
-        with self.catalog.write() as tx:
-            taken = jobs.acquire(tx, job.job_id)
-        await worker.run(taken, self.live)
-        with self.catalog.write() as tx:
-            jobs.finish(tx, job.job_id, jobs.DONE)
-            return jobs.by_id(tx, job.job_id)
-
-    async def built(self, **asked):
-        made, job = self.start(**asked)
-        await self.work(self.builder, job)
-        return made
-
-    async def verify(self, name):
-        with self.catalog.write() as tx:
-            job = generations.ask_verify(tx, TENANT, name)
-        await self.work(self.verifier, job)
-        return self.standing(name).verdict
-
-    def standing(self, name):
-        with self.catalog.read() as tx:
-            return generations.standing(tx, name)
-
-    def interrupted(self, job):
-        """Its worker died: the lease runs out."""
-        with self.catalog.write() as tx:
-            jobs.finish(tx, job.job_id, jobs.FAILED)
-            return jobs.retry(tx, TENANT, job.job_id)
-
-    async def same(self, name):
-        """Whether the index of the generation holds exactly what the catalog says."""
-        with self.catalog.read() as tx:
-            wanted = [(one[1], contents(tx, *one[:2])) for one in known_collections(tx)]
-        held = [(collection, await self.retriever.contents(name, TENANT, collection)) for collection, _ in wanted]
-        assert held == wanted and any(one.points for _, one in wanted)
-
-    async def close(self):
-        await self.retriever.close()
-        self.encoder.close()
-        self.catalog.close()
 
 
 @pytest.fixture
@@ -127,21 +30,6 @@ async def almanac(tmp_path, monkeypatch):
     opened = Almanac(tmp_path)
     yield opened
     await opened.close()
-
-
-def document(doc_id, *words):
-    parts = tuple(PassageIn(n, (), 0, len(word), f"{doc_id}: the {word} sleeps") for n, word in enumerate(words))
-    return DocumentIn(doc_id, doc_id, " ".join(words), passages=parts)
-
-
-async def filled(almanac):
-    """Sixteen documents of two passages, half of them changed once, in two collections, and a fact."""
-    for number in range(0, 16, 4):
-        rows = [document(f"d{n}", WORDS[n], WORDS[(n + 5) % 16]) for n in range(number, number + 4)]
-        await almanac.record(*rows)
-    await almanac.record(*(document(f"d{n}", WORDS[n], "sparrow") for n in range(0, 16, 2)))
-    await almanac.record(document("other", "whale"), collection="sea")
-    return await almanac.record(FactIn("Where is the owl?", "In the tree."))
 
 
 def calls(almanac, monkeypatch):
@@ -347,72 +235,6 @@ async def test_a_rotated_generation_that_is_live_can_be_rebuilt(almanac):
         job = erasing.ask_rebuild(tx, TENANT)
     await almanac.work(Rebuilder(almanac.catalog, almanac.readers, almanac.retriever, almanac.features), job)
     await almanac.same(made.name)
-
-
-async def test_a_good_generation_passes_with_figures(almanac):
-    await filled(almanac)
-    with almanac.catalog.write() as tx:
-        answers.create(tx, TENANT, HERE, {"text": "Where does the wren sleep?"})
-    made = await almanac.built(funnel=Funnel(dimensions=24))
-    verdict = await almanac.verify(made.name)
-    assert verdict["passed"] and not verdict["reasons"], verdict
-    assert verdict["recall@10"] == {"g1": 1.0, made.name: 1.0} and verdict["overlap@10"] == 1.0
-    assert verdict["collections"] == 2 and verdict["points"] > 40 and verdict["asked"] > 30
-    with almanac.catalog.write() as tx:
-        assert generations.switch(tx, made.name) == (made.name, "g1")
-
-
-async def test_an_index_that_lacks_points_fails_and_is_not_switched_to(almanac, monkeypatch):
-    await filled(almanac)
-    made = await almanac.built()
-    honest = almanac.retriever.contents
-
-    async def short(name, tenant, collection):
-        found = await honest(name, tenant, collection)
-        return Contents(found.points - 1, found.fingerprint) if name == made.name else found
-
-    monkeypatch.setattr(almanac.retriever, "contents", short)
-    verdict = await almanac.verify(made.name)
-    assert not verdict["passed"] and "points" in verdict["reasons"][0] and made.name in verdict["reasons"][0]
-    with almanac.catalog.write() as tx, pytest.raises(Conflict, match="failed its verification"):
-        generations.switch(tx, made.name)
-
-
-async def test_a_funnel_that_finds_too_little_fails(almanac, monkeypatch):
-    await filled(almanac)
-    made = await almanac.built()
-    honest = almanac.retriever.search
-
-    async def blind(query):
-        found = await honest(query)
-        lossy = query.scope.generation == made.name and not query.exact
-        return replace(found, hits=found.hits[5:]) if lossy else found
-
-    monkeypatch.setattr(almanac.retriever, "search", blind)
-    verdict = await almanac.verify(made.name)
-    assert [reason.split()[0] for reason in verdict["reasons"]] == ["recall@10", "overlap@10"]
-    assert verdict["recall@10"]["g1"] == 1.0
-
-
-async def nothing(*_):
-    pass
-
-
-async def test_a_generation_behind_the_record_fails(almanac, monkeypatch):
-    await filled(almanac)
-    made = await almanac.built()
-    monkeypatch.setattr(verifying, "TRIES", 2)
-    monkeypatch.setattr(verifying, "AGAIN_SECONDS", 0.0)
-    monkeypatch.setattr(Follower, "bring", nothing)
-    await almanac.record(document("late", "moth"))
-    verdict = await almanac.verify(made.name)
-    assert not verdict["passed"] and "behind" in verdict["reasons"][0]
-
-
-async def test_an_empty_catalog_has_a_generation_that_is_ready_and_passes(almanac):
-    made = await almanac.built(encoder=SECOND, dimensions=24)
-    verdict = await almanac.verify(made.name)
-    assert almanac.standing(made.name).state == "ready" and verdict["passed"] and verdict["asked"] == 0
 
 
 async def test_the_watermark_of_an_index_that_was_lost_is_not_believed(almanac):
