@@ -1,65 +1,40 @@
-"""What a query may see, as an engine filter that is exact to the microsecond."""
+"""What a query may see, as a filter of the embedded engine."""
 
 from __future__ import annotations
 
-import json
-import math
-from typing import Any
-
 import qdrant_edge as qe
 
-from services.common.nodes.retriever import Query, Target
+from services.common.nodes.retriever import Query
+from services.retriever import visibility
+from services.retriever.visibility import INTEGERS, KEYWORDS, AnyOf, Conditions, Within, pair
 
-INTEGERS = ("valid_from", "valid_to", "recorded_from", "recorded_to")
-KEYWORDS = ("tenant", "collection", "target", "metadata")
-
-Conditions = list[Any]
-
-
-def pair(key: str, value: str) -> str:
-    """One metadata entry as one keyword, so that any key works and one index serves all of them."""
-    return json.dumps([key, value], ensure_ascii=False)
+__all__ = ["INTEGERS", "KEYWORDS", "of_collection", "of_document", "pair", "visible"]
 
 
 def visible(query: Query) -> qe.Filter:
     """The points of the query's tenant, collection and target, at its moment, passing its filters."""
-    scope, moment = query.scope, query.scope.moment
-    equal = {"tenant": scope.tenant, "collection": scope.collection, "target": query.target.value}
-    must: Conditions = [qe.FieldCondition(key, match=qe.MatchValue(value)) for key, value in equal.items()]
-    for key, values in query.filters.items():
-        passing = [pair(key, value) for value in values]
-        must.append(qe.FieldCondition("metadata", match=qe.MatchAny(passing)))
-    must_not: Conditions = []
-    for axis, when in (("valid", moment.as_of), ("recorded", moment.known_at)):
-        _at_most(f"{axis}_from", when, must, must_not)
-        _above(f"{axis}_to", when, must, must_not)
-    return qe.Filter(must=must, must_not=must_not)
+    return _rendered(visibility.of_query(query))
 
 
 def of_document(tenant: str, collection: str, doc_id: str) -> qe.Filter:
     """Every point of a document's passages, whatever its extent."""
-    equal = {"tenant": tenant, "collection": collection, "target": Target.PASSAGES.value, "doc_id": doc_id}
-    return qe.Filter(must=[qe.FieldCondition(key, match=qe.MatchValue(value)) for key, value in equal.items()])
+    return _rendered(visibility.of_document(tenant, collection, doc_id))
 
 
-def _at_most(key: str, when: int, must: Conditions, must_not: Conditions) -> None:
-    """Ranges take float64, which holds every microsecond of the years 1685 to 2255 only. Elsewhere the bound moves
-    outwards to the next float64 (by 32 µs at most) and the integers in between are excluded by name."""
-    bound = float(when)
-    if int(bound) < when:
-        bound = math.nextafter(bound, math.inf)
-    must.append(qe.FieldCondition(key, range=qe.RangeFloat(lte=bound)))
-    _exclude(key, range(when + 1, int(bound) + 1), must_not)
+def of_collection(tenant: str, collection: str) -> qe.Filter:
+    """Every point of a collection, whatever its target and extent."""
+    return _rendered(visibility.of_collection(tenant, collection))
 
 
-def _above(key: str, when: int, must: Conditions, must_not: Conditions) -> None:
-    bound = float(when)
-    if int(bound) > when:
-        bound = math.nextafter(bound, -math.inf)
-    must.append(qe.FieldCondition(key, range=qe.RangeFloat(gt=bound)))
-    _exclude(key, range(int(bound) + 1, when + 1), must_not)
+def _rendered(conditions: Conditions) -> qe.Filter:
+    return qe.Filter(
+        must=[_condition(one) for one in conditions.must], must_not=[_condition(one) for one in conditions.must_not]
+    )
 
 
-def _exclude(key: str, between: range, must_not: Conditions) -> None:
-    if between:
-        must_not.append(qe.FieldCondition(key, match=qe.MatchAny(list(between))))
+def _condition(one: AnyOf | Within) -> qe.FieldCondition:
+    if isinstance(one, Within):
+        return qe.FieldCondition(one.key, range=qe.RangeFloat(lte=one.at_most, gt=one.above))
+    if len(one.values) == 1:
+        return qe.FieldCondition(one.key, match=qe.MatchValue(one.values[0]))
+    return qe.FieldCondition(one.key, match=qe.MatchAny(list(one.values)))
