@@ -44,7 +44,7 @@ test-all: setup ## The above and integration, end-to-end and chaos tests in smal
 
 test-torch: setup $(TORCH_READY) ## The encoder's contract with its torch backend, in an environment of its own
 	$(BIN)/almanac models pull $(TORCH_MODEL)
-	$(TORCH)/python -m pytest -q --noconftest tests/contract/test_encoder.py
+	$(TORCH)/python -m pytest -q --noconftest tests/contract/test_encoder.py tests/unit/test_encoder_torch.py
 
 $(TORCH_READY): infra/torch-requirements.txt
 	test -x $(TORCH)/python || $(PYTHON) -m venv .venv-torch
