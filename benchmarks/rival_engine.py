@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import uuid
 from pathlib import Path
+from typing import Any
 
 import qdrant_edge as qe
 
@@ -44,7 +45,8 @@ def _search(shard: qe.EdgeShard, bm25: qe.Bm25) -> Search:
             qe.Prefetch(limit=_DEPTH, query=qe.Query.Nearest(vector, using="dense")),
             qe.Prefetch(limit=_DEPTH, query=qe.Query.Nearest(bm25.embed_query(text), using="lexical")),
         ]
-        return shard.query(qe.QueryRequest(_BEST, prefetches=stages, query=qe.Fusion.Dbsf(), with_payload=True))
+        fused: Any = qe.Fusion.Dbsf()  # the stubs do not know that it is a Fusion
+        return shard.query(qe.QueryRequest(_BEST, prefetches=stages, query=fused, with_payload=True))
 
     return search
 
