@@ -1,0 +1,83 @@
+"""A real Chromium for the tests of the page, and what it must never do: reach another host, run what is data."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.support import missing
+
+SLOW_MS = 30_000
+"""How long an answer may take on a busy machine."""
+
+_WATCH = """
+window.violations = [];
+addEventListener("securitypolicyviolation", ({violatedDirective, blockedURI}) =>
+  violations.push(`${violatedDirective} ${blockedURI}`));
+"""
+
+
+@dataclass
+class Watched:
+    """A page, and what it did while it was open."""
+
+    page: Page
+    home: str
+    hosts: set[str] = field(default_factory=set)
+    troubles: list[str] = field(default_factory=list)
+
+    def watch(self) -> None:
+        page = self.page
+        page.add_init_script(_WATCH)
+        page.on("request", lambda request: self.hosts.add(urlsplit(request.url).netloc))
+        page.on("pageerror", lambda error: self.troubles.append(f"error: {error}"))
+        page.on("console", lambda message: self._console(message.type, message.text))
+        page.on("dialog", lambda dialog: (self.troubles.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+
+    def _console(self, kind: str, text: str) -> None:
+        # A response with an error status is told in the console as well; that is the browser's, not the page's.
+        if kind == "error" and "Failed to load resource" not in text:
+            self.troubles.append(f"console: {text}")
+
+    def check(self) -> None:
+        """Raises AssertionError unless the page kept to itself."""
+        violations = self.page.evaluate("window.violations")
+        assert (self.troubles, violations) == ([], [])
+        assert self.hosts <= {urlsplit(self.home).netloc}
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Debian's Chromium; Playwright's own download is not needed."""
+    path = shutil.which("chromium")
+    if path is None:
+        missing("Chromium (apt-get install chromium)")
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+@contextmanager
+def opened(browser: Browser, url: str, **options: Any) -> Iterator[Page]:
+    """The page at `url`, ready for use; nothing it did may have been wrong."""
+    wanted = {"viewport": {"width": 1280, "height": 900}, "locale": "en-GB", "timezone_id": "UTC", **options}
+    context = browser.new_context(**wanted)
+    try:
+        watched = Watched(context.new_page(), url)
+        watched.watch()
+        watched.page.set_default_timeout(SLOW_MS)
+        watched.page.goto(url)
+        expect(watched.page.locator("body[data-ready=true]")).to_be_visible()
+        yield watched.page
+        watched.check()
+    finally:
+        context.close()
