@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from services.common.moment import OPEN_START, instant, now
+from services.common.moment import OPEN_START, instant
 from services.common.nodes.features import FACTS, FeatureRow
 from services.common.nodes.scope import Stretch
 from services.features.backends.feast import FeastBackend
@@ -107,31 +107,6 @@ async def test_restated_events_equal_feasts_own_join(backend):
     assert found > 300 and different == 0
 
 
-async def test_the_online_store_equals_the_index_now(backend):
-    """Ties, rows in several files, rows from before Feast's span and rows of the future included."""
-    early, far = instant(datetime(1150, 1, 1, tzinfo=UTC)), instant(datetime(2200, 1, 1, tzinfo=UTC))
-    await fill(backend, "now", lambda dice, _: dice.choice([OPEN_START, early, BEGIN, BEGIN + 10**14, END, far]))
-    await fill(backend, "early", lambda dice, _: dice.choice([OPEN_START, early]))
-    reached = await backend.materialize(FACTS)
-    assert abs(reached - now()) < 60_000_000
-    keys = [entity_key("t", collection, question) for collection in ("now", "early") for question in QUESTIONS]
-    expected = [row and row.values["fact_id"] for row in backend.latest(FACTS, keys, reached, reached)]
-    assert None not in expected and online(backend, keys) == expected
-
-
-async def test_a_late_correction_of_an_early_event_reaches_the_online_store(backend):
-    features, key = PointInTimeFeatures(backend), entity_key("t", "c", "q")
-    for end, event, answer in ((1, 10, "early"), (2, 20, "wrong"), (3, 20, "right"), (4, 5, "old")):
-        row = FeatureRow("q", True, event, end, {"fact_id": answer})
-
-        async def batches(row=row):
-            yield [row]
-
-        await features.append(FACTS, Stretch("t", "c", end - 1 if end > 1 else OPEN_START, end), batches())
-        await backend.materialize(FACTS)
-    assert online(backend, [key]) == ["right"]
-
-
 async def test_a_materialization_that_was_killed_does_not_block_the_next(backend):
     from feast.feature_view import FeatureViewState
 
@@ -160,12 +135,6 @@ async def test_feast_and_the_node_define_the_same_views(backend):
             key: types[kind] for key, kind in defined.fields.items()
         }
         assert all((view.owner, view.description, view.tags, *(field.description for field in view.features)))
-
-
-def online(backend, keys):
-    store = backend._feast._open()
-    rows = [{"entity_key": key} for key in keys]
-    return store.get_online_features(store.get_feature_service("facts_v1"), rows).to_dict()["fact_id"]
 
 
 async def test_an_erased_entity_leaves_the_online_store_and_every_file(backend, home):

@@ -46,7 +46,9 @@ class FeastStore:
     def __init__(self, directory: Path, online_redis: str) -> None:
         self._directory = directory.resolve()
         self._redis = bool(online_redis)
-        online = ["type: redis", f"connection_string: {online_redis}"] if online_redis else ["type: sqlite"]
+        # One process alone writes, one row an entity. Redis would else pass over a correction of the same event.
+        redis = ["type: redis", f"connection_string: {online_redis}", "skip_dedup: true"]
+        online = redis if online_redis else ["type: sqlite"]
         if not online_redis:
             online.append(f"path: {self._directory}/online.db")
         lines = "\n".join(f"  {line}" for line in online)

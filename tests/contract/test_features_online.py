@@ -1,0 +1,138 @@
+"""What Feast's online store promises, SQLite and Redis alike: the values that hold now, and nothing erased."""
+
+import asyncio
+import random
+import socket
+import subprocess
+import time
+
+import pytest
+
+from services.admin.valkey import valkey_argv
+from services.common.moment import OPEN_START, now, parse_instant
+from services.common.nodes.features import DOCUMENTS, FACTS, FeatureRow
+from services.common.nodes.scope import Stretch
+from services.features.backends.feast import FeastBackend
+from services.features.features import PointInTimeFeatures
+from services.features.views import entity_key
+from tests.support import free_port
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+
+EARLY, LONG_AGO, LATELY, FAR = (parse_instant(f"{year}-01-01") for year in ("1150", "1990", "2020", "2200"))
+END = parse_instant("2021-01-01")
+ENTITIES = [f"q{number}" for number in range(120)]
+
+
+def redis(directory):
+    """A real server on a port of its own."""
+    port = free_port()
+    options = ("--port", str(port), "--bind", "127.0.0.1")
+    server = subprocess.Popen([*valkey_argv(directory / "v.sock", directory), *options], stdout=subprocess.DEVNULL)
+    for _ in range(100):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return server, f"127.0.0.1:{port}"
+        time.sleep(0.05)
+    server.kill()
+    raise AssertionError("the server does not listen")
+
+
+@pytest.fixture(scope="module", params=["sqlite", "redis"])
+def home(request, tmp_path_factory):
+    """A directory with the definitions applied, and where its online store is."""
+    directory = tmp_path_factory.mktemp(request.param)
+    server, address = redis(directory) if request.param == "redis" else (None, "")
+    asyncio.run(prepared(directory / "features", address))
+    yield directory / "features", address
+    if server:
+        server.terminate()
+        server.wait(20)
+
+
+async def prepared(directory, address):
+    backend = FeastBackend(directory, address)
+    await backend.prepare()
+    await backend.close()
+
+
+@pytest.fixture
+async def backend(home):
+    opened = FeastBackend(*home)
+    yield opened
+    for view in (FACTS, DOCUMENTS):
+        await opened.drop(view, "t", "c")
+    await opened.close()
+
+
+async def append(backend, start, end, *rows, view=FACTS):
+    async def batches():
+        yield rows
+
+    await PointInTimeFeatures(backend).append(view, Stretch("t", "c", start, end), batches())
+
+
+def fact(entity, answer, event, created, present=True):
+    return FeatureRow(entity, present, event, created, {"answer": answer, "valid_to": created})
+
+
+def read(backend, *entities, view=FACTS, field="answer"):
+    store = backend._feast._open()
+    rows = [{"entity_key": entity_key("t", "c", entity)} for entity in entities]
+    found = store.get_online_features(store.get_feature_service(f"{view}_v1"), rows).to_dict()
+    return [value if present else None for value, present in zip(found[field], found["present"], strict=True)]
+
+
+async def test_it_equals_the_index_now(backend):
+    """Ties, several files, gaps, rows from before what Feast can date and rows of the future included."""
+    dice, begin = random.Random(3), OPEN_START
+    for end in (1000, 2000, 3000, 4000):
+        rows = [
+            fact(dice.choice(ENTITIES), f"{created}", dice.choice([OPEN_START, EARLY, LONG_AGO, LATELY, FAR]), created)
+            for created in dice.sample(range(end - 999, end), 400)
+        ]
+        rows += [fact(dice.choice(ENTITIES), "", LATELY, end, present=False) for _ in range(5)]
+        await append(backend, begin, end, *rows)
+        begin = end
+    reached = await backend.materialize(FACTS)
+    assert abs(reached - now()) < 60_000_000
+    keys = [entity_key("t", "c", entity) for entity in ENTITIES]
+    expected = [
+        row.values["answer"] if row and row.found else None for row in backend.latest(FACTS, keys, reached, reached)
+    ]
+    assert len(set(expected)) > 90 and None in expected
+    assert read(backend, *ENTITIES) == expected
+
+
+async def test_a_late_correction_of_an_early_event_reaches_it(backend):
+    for end, event, answer in ((1, 10, "early"), (2, 20, "wrong"), (3, 20, "right"), (4, 5, "old")):
+        await append(backend, end - 1 if end > 1 else OPEN_START, end, fact("late", answer, event, end))
+        await backend.materialize(FACTS)
+    assert read(backend, "late") == ["right"]
+
+
+async def test_materializing_again_changes_nothing(backend):
+    await append(backend, OPEN_START, 9, fact("again", "same", LONG_AGO, 5))
+    for _ in range(2):
+        await backend.materialize(FACTS)
+        assert read(backend, "again", "never-seen") == ["same", None]
+
+
+async def test_an_erased_entity_leaves_it_and_its_neighbours_stay(backend):
+    await append(backend, OPEN_START, 9, fact("erased", "gone", LONG_AGO, 5), fact("kept", "here", LONG_AGO, 6))
+    await backend.materialize(FACTS)
+    assert read(backend, "erased", "kept") == ["gone", "here"]
+    assert await backend.erase(FACTS, entity_key("t", "c", "erased")) == 1
+    assert read(backend, "erased", "kept") == [None, "here"]
+    await backend.materialize(FACTS)
+    assert read(backend, "erased", "kept") == [None, "here"]
+
+
+async def test_views_are_apart(backend):
+    await append(backend, OPEN_START, 9, fact("both", "a fact", LONG_AGO, 5))
+    document = FeatureRow("both", True, LONG_AGO, 5, {"length_chars": 7})
+    await append(backend, OPEN_START, 9, document, view=DOCUMENTS)
+    for view in (FACTS, DOCUMENTS):
+        await backend.materialize(view)
+    assert read(backend, "both") == ["a fact"]
+    assert read(backend, "both", view=DOCUMENTS, field="length_chars") == [7]
