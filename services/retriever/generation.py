@@ -143,12 +143,16 @@ class OpenGeneration:
 
     async def _build_once(self) -> bool:
         """Whether there is nothing left to build."""
-        async with self.writing:
-            build = await self.run(lambda index: index.begin_build())
-        if build is None:
-            return True
-        self._making = True
+        build: Build | None = None
         try:
+            async with self.writing:
+                build = await self.run(lambda index: index.begin_build())
+                if build is None:
+                    return True
+                self._making = True
+                steps = build.prepare()
+                while await self.step(steps) is not None:
+                    pass
             done = await _make(build)
             if done:
                 await self.change(build.adopt())
@@ -157,7 +161,8 @@ class OpenGeneration:
             return done
         finally:
             self._making = False
-            await self.run(lambda _: build.abandon())
+            if build is not None:
+                await self.run(lambda _: build.abandon())
 
 
 async def _make(build: Build) -> bool:

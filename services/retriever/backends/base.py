@@ -43,6 +43,10 @@ class Definition:
 class Build(Protocol):
     """A build under way: the same points with a better structure, made by another process in a place of its own."""
 
+    def prepare(self) -> Generator[bool]:
+        """Copy what the process works on, in short steps; searches may come between them, changes may not."""
+        ...
+
     @property
     def command(self) -> Sequence[str]:
         """The arguments of the process that makes it, after the interpreter; killed at any instant it may be rerun."""

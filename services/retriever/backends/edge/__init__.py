@@ -1,5 +1,5 @@
 """Qdrant Edge: the Qdrant engine, embedded."""
 
-from services.retriever.backends.edge.index import EdgeEngine, engine
+from services.retriever.backends.edge.engine import EdgeEngine, engine
 
 __all__ = ["EdgeEngine", "engine"]

@@ -1,110 +1,104 @@
-"""Qdrant Edge, the Qdrant engine embedded: one shard directory a generation, owned by this process alone.
+"""One generation in Qdrant Edge, the Qdrant engine embedded: one shard directory, owned by this process alone.
 
-`EdgeEngine(directory: Path, exact_below: int = 20_000, *, dense: bool = True)`: with `dense=False` its generations hold
-sparse vectors only, for BM25: upserts ignore the vectors, searches the query's, and any dimensions will do.
-
-Every engine call holds the interpreter lock. Nothing calls `optimize()` (it would hold the lock for tens of seconds),
-so segments stay appendable and are scanned through their payload indexes.
+Every engine call holds the interpreter lock. Nothing here calls `optimize()` (it would hold the lock for tens of
+seconds): a builder process does, on a copy. What is written meanwhile lies in a segment beside what was built, and is
+searched exhaustively.
 """
 
 from __future__ import annotations
 
-import hashlib
-import shutil
+import os
 from collections import defaultdict
 from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from uuid import UUID
 
 import numpy as np
 import numpy.typing as npt
 import qdrant_edge as qe
 
 from services.common.errors import Conflict, InvalidRequest
-from services.common.moment import Extent, Span
-from services.common.nodes.retriever import Close, Contents, Point, Query
-from services.retriever.backends.base import Candidate, Candidates, Definition, Index
-from services.retriever.backends.edge.filter import INTEGERS, of_document, pair, visible
-from services.retriever.backends.edge.shard import (
-    DENSE,
-    LEXICAL,
-    copy_points,
-    create_shard,
-    fresh_name,
-    load_shard,
-    remove_leftovers,
-)
-from services.retriever.backends.edge.state import State, sync_directory
-from services.retriever.settings import RetrieverSettings
+from services.common.nodes.retriever import Close, Contents, Point, Query, fingerprint
+from services.retriever.backends.base import Build, Candidates
+from services.retriever.backends.edge.build import EdgeBuild
+from services.retriever.backends.edge.filter import of_collection, of_document
+from services.retriever.backends.edge.points import dense_vectors, engine_id, extent, payload
+from services.retriever.backends.edge.schema import INTEGERS, LEXICAL
+from services.retriever.backends.edge.search import Searcher
+from services.retriever.backends.edge.shard import copy_points, create_shard, fresh_name, load_shard, remove_leftovers
+from services.retriever.backends.edge.state import State
 
 Floats = npt.NDArray[np.float32]
 
-_RETURNED = ["item_id", "doc_id", "tenant", "collection", *INTEGERS]
-_HNSW_EF = 96
-"""Recall@10 of 1.0 at 200,000 × 384; the default's was 0.961."""
+_BUILT_SHARE = 0.2
+"""Unbuilt points for each built one from which on a build pays: its cost stays a constant share of the writing."""
+_SEEN = 1_000
+"""Points of a collection counted in one step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """exact_below, build_above: as in RetrieverSettings. dense: whether generations hold dense vectors at all."""
+
+    exact_below: int
+    build_above: int
+    dense: bool
 
 
 class EdgeIndex:
     """One generation in `directory`: `state.json`, and from the first upsert on the shard that it names."""
 
-    def __init__(self, directory: Path, state: State, exact_below: int = 20_000, *, dense: bool = True) -> None:
+    def __init__(self, directory: Path, state: State, options: Options) -> None:
         self.definition = state.definition()
         self._directory = directory
         self._state = state
-        self._exact_below = exact_below
-        self._dense = dense
+        self._options = options
         self._bm25 = qe.Bm25()
+        self._searcher = Searcher(self.definition, self._bm25, options.exact_below, options.dense)
+        self._written: dict[qe.PointId, None] | None = None
+        """The points written since a build began, None where none is under way."""
         remove_leftovers(directory, state.shard)
         self._shard = load_shard(directory / state.shard)
         self._points = self.count()
+        self._unbuilt = state.unbuilt
 
     def upsert(self, tenant: str, collection: str, points: Sequence[Point], vectors: Floats) -> None:
-        shard = self._shard_for(vectors.shape[1] if self._dense else 0)
-        named = [{DENSE: row} for row in vectors.tolist()] if self._dense else [{} for _ in points]
+        shard = self._shard_for(vectors.shape[1] if self._options.dense else 0)
+        dense = dense_vectors(vectors, self.definition) if self._options.dense else [{} for _ in points]
         rows = [
             qe.Point(
-                _engine_id(tenant, collection, point.point_id),
-                {**dense, LEXICAL: self._bm25.embed_document(point.text)},
-                _payload(tenant, collection, point),
+                engine_id(tenant, collection, point.point_id),
+                {**named, LEXICAL: self._bm25.embed_document(point.text)},
+                payload(tenant, collection, point),
             )
-            for point, dense in zip(points, named, strict=True)
+            for point, named in zip(points, dense, strict=True)
         ]
+        self._touch([row.id for row in rows])
         shard.update(qe.UpdateOperation.upsert_points(rows))
 
     def end(self, tenant: str, collection: str, closes: Sequence[Close]) -> None:
         ended: dict[int, list[qe.PointId]] = defaultdict(list)
         for close in closes:
-            ended[close.recorded_to].append(_engine_id(tenant, collection, close.point_id))
-        self._check_held([point for points in ended.values() for point in points])
-        for recorded_to, points in ended.items():
-            self._require_shard().update(qe.UpdateOperation.set_payload(points, {"recorded_to": recorded_to}))
+            ended[close.recorded_to].append(engine_id(tenant, collection, close.point_id))
+        points = [point for together in ended.values() for point in together]
+        self._check_held(points)
+        self._touch(points)
+        for recorded_to, together in ended.items():
+            self.serving().update(qe.UpdateOperation.set_payload(together, {"recorded_to": recorded_to}))
 
     def search(self, asked: Sequence[tuple[Query, int]]) -> list[Candidates]:
-        return [self._search(query, depth) for query, depth in asked]
-
-    def _search(self, query: Query, depth: int) -> Candidates:
         if self._shard is None:
-            return Candidates((), ())
-        allowed = visible(query)
-        dense: list[Candidate] = []
-        if query.vector is not None and self._dense:
-            self._check_dimensions(len(query.vector))
-            exact = self._points <= self._exact_below
-            params = qe.SearchParams(exact=exact, hnsw_ef=None if exact else _HNSW_EF)
-            nearest = qe.Query.Nearest(query.vector.tolist(), using=DENSE)
-            dense = self._stage(nearest, allowed, params, depth)
-        lexical: list[Candidate] = []
-        if query.text:
-            params = qe.SearchParams(idf=qe.IdfParams(corpus=allowed))
-            matching = qe.Query.Nearest(self._bm25.embed_query(query.text), using=LEXICAL)
-            lexical = self._stage(matching, allowed, params, depth)
-        return Candidates(dense, lexical)
+            return [Candidates((), ()) for _ in asked]
+        for query, _ in asked:
+            if query.vector is not None and self._options.dense:
+                self._check_dimensions(len(query.vector))
+        return self._searcher.search(self._shard, self._points, asked)
 
     def commit(self, tenant: str, collection: str, watermark: int) -> None:
         if self._shard is not None:
             self._shard.flush()
             self._points = self.count()
-        self._state.advance(tenant, collection, watermark)
+        self._state.advance(tenant, collection, watermark, self.unbuilt())
 
     def watermark(self, tenant: str, collection: str) -> int:
         return self._state.watermark(tenant, collection)
@@ -126,31 +120,54 @@ class EdgeIndex:
         if self._shard is None or self._state.dimensions is None:
             return
         name = fresh_name()
-        fresh = create_shard(self._directory / name, self._state.dimensions)
+        fresh = create_shard(self._directory / name, self.definition.funnel, self._state.dimensions)
         try:
             yield from copy_points(self._shard, fresh)
             fresh.flush()
-            self._state.point_to(name)
+            self._state.point_to(name, int(fresh.info().points_count))
             fresh, self._shard = self._shard, fresh
         finally:
             fresh.close()
             remove_leftovers(self._directory, self._state.shard)
-        self._points = self.count()
+        self._points = self._unbuilt = self.count()
 
     def count(self) -> int:
         return 0 if self._shard is None else int(self._shard.info().points_count)
 
     def unbuilt(self) -> int:
-        return self.count()
+        return min(self._unbuilt, self.count())
 
     def disk_bytes(self) -> int:
-        return sum(path.stat().st_size for path in self._directory.rglob("*") if path.is_file())
+        """Blocks, not lengths: storages reserve room in files with holes."""
+        return sum(_blocks(Path(at, name)) for at, _, names in os.walk(self._directory) for name in names)
 
     def contents(self, tenant: str, collection: str) -> Generator[Contents]:
-        yield Contents(0, 0)
+        seen = Contents(0, 0)
+        offset = None
+        while self._shard is not None:
+            records, offset = self._shard.scroll(
+                qe.ScrollRequest(
+                    offset=offset,
+                    limit=_SEEN,
+                    filter=of_collection(tenant, collection),
+                    with_payload=["point_id", *INTEGERS],
+                )
+            )
+            held = [record.payload or {} for record in records]
+            total = sum(fingerprint(one["point_id"], extent(one)) for one in held)
+            seen = Contents(seen.points + len(held), (seen.fingerprint + total) % 2**64)
+            yield seen
+            if offset is None:
+                return
 
-    def begin_build(self) -> None:
-        return None
+    def begin_build(self) -> Build | None:
+        """Flushes, and remembers from now on which points are written."""
+        unbuilt, points = self.unbuilt(), self.count()
+        if self._shard is None or unbuilt <= max(self._options.build_above, _BUILT_SHARE * (points - unbuilt)):
+            return None
+        self._shard.flush()
+        self._written = {}
+        return EdgeBuild(self, self._directory / self._state.shard, self._directory / fresh_name())
 
     def close(self) -> None:
         if self._shard is None:
@@ -160,107 +177,62 @@ class EdgeIndex:
         self._shard.close()
         self._shard = None
 
-    def _stage(self, query: qe.Query, allowed: qe.Filter, params: qe.SearchParams, depth: int) -> list[Candidate]:
-        """The best `depth` items; asks for more points while several of them are of one item."""
-        assert self._shard is not None
-        limit = depth
-        while True:
-            points = self._shard.query(
-                qe.QueryRequest(limit=limit, query=query, filter=allowed, params=params, with_payload=_RETURNED)
-            )
-            best: dict[str, Candidate] = {}
-            for point in points:
-                found = _candidate(point)
-                best.setdefault(found.item_id, found)
-            if len(best) >= depth or len(points) < limit:
-                return sorted(best.values(), key=lambda found: (-found.score, found.item_id))[:depth]
-            limit *= 2
+    def serving(self) -> qe.EdgeShard:
+        """The shard that holds the points. Raises Conflict where there is none yet."""
+        if self._shard is None:
+            raise Conflict("the index holds no points to close; rebuild the generation")
+        return self._shard
+
+    def written(self, most: int) -> list[qe.PointId]:
+        """Takes up to `most` of the points written since the build began."""
+        taken = list(self._written or ())[:most]
+        for point in taken:
+            assert self._written is not None
+            del self._written[point]
+            self._replayed += 1
+        return taken
+
+    def adopt(self, name: str, shard: qe.EdgeShard) -> None:
+        """Serve from a built shard that is up to date and durable."""
+        self._state.point_to(name, self._replayed)
+        replaced, self._shard = self.serving(), shard
+        replaced.close()
+        self._points, self._unbuilt = self.count(), self._replayed
+
+    def end_build(self) -> None:
+        """Remove what does not serve: a build given up, or the shard that was replaced."""
+        self._written, self._replayed = None, 0
+        remove_leftovers(self._directory, self._state.shard)
+
+    _replayed = 0
+
+    def _touch(self, points: Sequence[qe.PointId]) -> None:
+        self._unbuilt += len(points)
+        if self._written is not None:
+            self._written.update(dict.fromkeys(points))
 
     def _shard_for(self, dimensions: int) -> qe.EdgeShard:
+        if self._shard is None and self._state.dimensions in (None, dimensions):
+            self._shard = create_shard(self._directory / self._state.shard, self.definition.funnel, dimensions)
         if self._state.dimensions is None:
             self._state.settle(dimensions)
         self._check_dimensions(dimensions)
-        if self._shard is None:
-            self._shard = create_shard(self._directory / self._state.shard, dimensions)
-        return self._shard
+        return self.serving()
 
     def _check_dimensions(self, dimensions: int) -> None:
         if dimensions != self._state.dimensions:
             raise InvalidRequest(f"the generation has {self._state.dimensions} dimensions, the vector {dimensions}")
 
-    def _require_shard(self) -> qe.EdgeShard:
-        if self._shard is None:
-            raise Conflict("the index holds no points to close; rebuild the generation")
-        return self._shard
-
     def _check_held(self, points: Sequence[qe.PointId]) -> None:
-        held = {str(record.id) for record in self._require_shard().retrieve(list(points), False, False)}
+        held = {str(record.id) for record in self.serving().retrieve(list(points), False, False)}
         missing = len({str(point) for point in points} - held)
         if missing:
             raise Conflict(f"the index does not hold {missing} of the points to close; rebuild the generation")
 
 
-def _engine_id(tenant: str, collection: str, point_id: str) -> str:
-    """The engine takes UUIDs only, and one tenant's ids must not meet another's."""
-    name = "\0".join((tenant, collection, point_id)).encode()
-    return str(UUID(bytes=hashlib.blake2b(name, digest_size=16).digest()))
-
-
-def _payload(tenant: str, collection: str, point: Point) -> dict[str, object]:
-    return {
-        "tenant": tenant,
-        "collection": collection,
-        "target": point.target.value,
-        "item_id": point.item_id,
-        "doc_id": point.doc_id,
-        "valid_from": point.extent.valid.start,
-        "valid_to": point.extent.valid.end,
-        "recorded_from": point.extent.recorded.start,
-        "recorded_to": point.extent.recorded.end,
-        "metadata": [pair(key, value) for key, value in point.metadata.items()],
-    }
-
-
-def _candidate(point: qe.ScoredPoint) -> Candidate:
-    held = point.payload or {}
-    valid = Span(held["valid_from"], held["valid_to"])
-    extent = Extent(valid, Span(held["recorded_from"], held["recorded_to"]))
-    return Candidate(held["item_id"], held["doc_id"], held["tenant"], held["collection"], extent, point.score)
-
-
-def engine(settings: RetrieverSettings) -> EdgeEngine:
-    return EdgeEngine(settings.home / "index", settings.retriever_exact_below)
-
-
-class EdgeEngine:
-    """Generations as directories under `directory`."""
-
-    def __init__(self, directory: Path, exact_below: int = 20_000, *, dense: bool = True) -> None:
-        self._directory = directory
-        self._exact_below = exact_below
-        self._dense = dense
-
-    def open(self, generation: str) -> Index | None:
-        inside = self._directory / generation
-        try:
-            state = State.read(inside / "state.json")
-        except FileNotFoundError:
-            return None
-        return EdgeIndex(inside, state, self._exact_below, dense=self._dense)
-
-    def create(self, generation: str, definition: Definition) -> Index:
-        inside = self._directory / generation
-        inside.mkdir(parents=True, exist_ok=True)
-        state = State.define(inside / "state.json", definition)
-        return EdgeIndex(inside, state, self._exact_below, dense=self._dense)
-
-    def drop(self, generation: str) -> None:
-        shutil.rmtree(self._directory / generation, ignore_errors=True)
-
-    def replace(self, generation: str, by: str) -> Index:
-        self.drop(generation)
-        (self._directory / by).rename(self._directory / generation)
-        sync_directory(self._directory)
-        opened = self.open(generation)
-        assert opened is not None
-        return opened
+def _blocks(path: Path) -> int:
+    """Bytes on disk; 0 where a builder has just removed the file."""
+    try:
+        return path.lstat().st_blocks * 512
+    except FileNotFoundError:
+        return 0

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import shutil
 import uuid
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 import qdrant_edge as qe
 
 from services.common.errors import Unavailable
-from services.retriever.backends.edge.filter import INTEGERS, KEYWORDS
+from services.common.nodes.funnel import Funnel
+from services.retriever.backends.edge.schema import config, index_payload
 
-DENSE, LEXICAL = "dense", "lexical"
 _STEP = 256
 """Points copied in one step: a search waits no longer than that takes."""
 
@@ -35,8 +35,7 @@ def copy_points(source: qe.EdgeShard, target: qe.EdgeShard) -> Generator[bool]:
         request = qe.ScrollRequest(offset=offset, limit=_STEP, with_payload=True, with_vector=True)
         records, offset = source.scroll(request)
         if records:
-            rows = [qe.Point(record.id, record.vector or {}, record.payload) for record in records]
-            target.update(qe.UpdateOperation.upsert_points(rows))
+            target.update(qe.UpdateOperation.upsert_points(_as_points(records)))
         if offset is None:
             return
         yield True
@@ -51,26 +50,30 @@ def load_shard(path: Path) -> qe.EdgeShard | None:
         raise Unavailable(f"the index at {path} does not open; does another process own it? ({error})") from error
 
 
-def create_shard(path: Path, dimensions: int) -> qe.EdgeShard:
+def replay(source: qe.EdgeShard, target: qe.EdgeShard, points: Sequence[qe.PointId]) -> None:
+    """Make these points in the target what they are in the source."""
+    records = source.retrieve(list(points), with_payload=True, with_vector=True)
+    held = {str(record.id) for record in records}
+    gone = [point for point in points if str(point) not in held]
+    if gone:
+        target.update(qe.UpdateOperation.delete_points(gone))
+    if records:
+        target.update(qe.UpdateOperation.upsert_points(_as_points(records)))
+
+
+def _as_points(records: Sequence[qe.Record]) -> list[qe.Point]:
+    return [qe.Point(record.id, record.vector or {}, record.payload) for record in records]
+
+
+def create_shard(path: Path, funnel: Funnel, dimensions: int) -> qe.EdgeShard:
     """Create aside and rename, so that a crash leaves no half-made shard. Without dimensions it is sparse only."""
+    made = config(funnel, dimensions)
     aside = path.with_suffix(".new")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
-    shard = qe.EdgeShard.create(str(aside), _config(dimensions))
-    for field in KEYWORDS:
-        shard.update(qe.UpdateOperation.create_field_index(field, qe.KeywordIndexParams()))
-    for field in INTEGERS:
-        integers = qe.IntegerIndexParams(lookup=False, range=True)
-        shard.update(qe.UpdateOperation.create_field_index(field, integers))
+    shard = qe.EdgeShard.create(str(aside), made)
+    index_payload(shard)
     shard.flush()
     shard.close()
     aside.rename(path)
     return qe.EdgeShard.load(str(path))
-
-
-def _config(dimensions: int) -> qe.EdgeConfig:
-    dense = {DENSE: qe.EdgeVectorParams(dimensions, qe.Distance.Cosine)} if dimensions else None
-    return qe.EdgeConfig(
-        vectors=dense,
-        sparse_vectors={LEXICAL: qe.EdgeSparseVectorParams(modifier=qe.Modifier.Idf)},
-    )

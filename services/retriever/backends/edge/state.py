@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -21,7 +21,8 @@ _BASIS = "basis.npy"
 class State:
     """Read once; a change is written first and then remembered. watermarks: tenant → collection → record time.
 
-    `shard` names the directory beside this file that holds the points; any other is a leftover.
+    `shard` names the directory beside this file that holds the points; any other is a leftover. unbuilt: changes since
+    its last build.
     """
 
     path: Path
@@ -29,6 +30,7 @@ class State:
     watermarks: dict[str, dict[str, int]] = field(default_factory=dict)
     shard: str = "shard"
     funnel: Funnel = PLAIN
+    unbuilt: int = 0
 
     @classmethod
     def define(cls, path: Path, definition: Definition) -> Self:
@@ -47,39 +49,38 @@ class State:
     def read(cls, path: Path) -> Self:
         """Raises FileNotFoundError where nothing was ever saved."""
         held = json.loads(path.read_text(encoding="utf-8"))
-        return cls(path, held["dimensions"], held["watermarks"], held["shard"], Funnel.from_json(held["funnel"]))
+        return cls(path=path, **{**held, "funnel": Funnel.from_json(held["funnel"])})
 
     def watermark(self, tenant: str, collection: str) -> int:
         return self.watermarks.get(tenant, {}).get(collection, OPEN_START)
 
     def settle(self, dimensions: int) -> None:
-        self._save(dimensions, self.watermarks, self.shard)
-        self.dimensions = dimensions
+        self._change(dimensions=dimensions)
 
-    def point_to(self, shard: str) -> None:
+    def point_to(self, shard: str, unbuilt: int) -> None:
         """From now on the points lie in another directory."""
-        self._save(self.dimensions, self.watermarks, shard)
-        self.shard = shard
+        self._change(shard=shard, unbuilt=unbuilt)
 
-    def advance(self, tenant: str, collection: str, watermark: int) -> None:
+    def advance(self, tenant: str, collection: str, watermark: int, unbuilt: int) -> None:
         others = self.watermarks.get(tenant, {})
         watermarks = {**self.watermarks, tenant: {**others, collection: watermark}}
-        self._save(self.dimensions, watermarks, self.shard)
-        self.watermarks = watermarks
+        self._change(watermarks=watermarks, unbuilt=unbuilt)
 
     def save(self) -> None:
-        self._save(self.dimensions, self.watermarks, self.shard)
-
-    def _save(self, dimensions: int | None, watermarks: dict[str, dict[str, int]], shard: str) -> None:
         """Write, fsync, rename, fsync the directory: a crash leaves either the old state or the new."""
         written = self.path.with_suffix(".new")
+        held = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "path"}
         with written.open("w", encoding="utf-8") as file:
-            funnel = self.funnel.to_json()
-            json.dump({"dimensions": dimensions, "watermarks": watermarks, "shard": shard, "funnel": funnel}, file)
+            json.dump({**held, "funnel": self.funnel.to_json()}, file)
             file.flush()
             os.fsync(file.fileno())
         written.replace(self.path)
         sync_directory(self.path.parent)
+
+    def _change(self, **changed: Any) -> None:
+        replace(self, **changed).save()
+        for name, value in changed.items():
+            setattr(self, name, value)
 
 
 def sync_directory(path: Path) -> None:
