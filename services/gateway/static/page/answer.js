@@ -1,6 +1,6 @@
 // One answer as it comes in: text, citations, steps; and what changed since another one.
 
-import { events, postJson } from "./api.js";
+import { Problem, events, postJson } from "./api.js";
 import { el } from "./dom.js";
 import { abstainedNotice, degradedNotice, problemNotice } from "./notices.js";
 import { openSource } from "./source.js";
@@ -53,7 +53,7 @@ export class AnswerView {
     else if (name === "citation") this.citations.push(data.citation);
     else if (name === "step") this.steps.push({ ...data, end: performance.now() - this.began });
     else if (name === "done") this.#done(data.answer);
-    else if (name === "error") this.#fail({ ...data.problem, message: data.problem.detail });
+    else if (name === "error") this.#fail(new Problem(data.problem));
     if (name === "text") this.#write();
     if (name === "citation") this.#cite();
   }

@@ -1,14 +1,14 @@
 // Asking: the question, the moment it is asked at, and asking again when the moment is moved.
 
 import { AnswerView } from "./answer.js";
-import { announce, byId, el } from "./dom.js";
 import { getJson } from "./api.js";
+import { announce, byId, el } from "./dom.js";
 import { problemNotice } from "./notices.js";
 import { Ruler } from "./ruler.js";
 import { showSky } from "./sky.js";
 import { forget, questions, remember } from "./store.js";
-import { momentText } from "./time.js";
 import { withoutMarks } from "./text.js";
+import { momentText } from "./time.js";
 
 /** A question on the page: asked once, and again whenever the moment is moved. */
 class Entry {
@@ -92,6 +92,9 @@ export class AskPage {
   #begin(question) {
     byId("guide")?.remove();
     this.entry?.asking?.abort();
+    this.entry = null;
+    this.asOf.flush();
+    this.knownAt.flush();
     this.entry = new Entry(question, this.collection(), this.compare);
     byId("entries").prepend(this.entry.node);
     this.#ask();

@@ -7,6 +7,7 @@ import { dateValue, day, exactly, ms, startOfDay } from "./time.js";
 const STEPS = 10_000;
 const SNAP = 0.012; // of the ruler's length: about a thumb's width on a small screen
 const LABEL_PX = 46;
+const SETTLE_MS = 200; // several steps in a row ask once
 
 const setPlace = (node, place) => node.style.setProperty("--at", place);
 
@@ -47,11 +48,24 @@ export class Ruler {
     this.clock = Date.now();
     this.scale = scaleOver([...new Set(this.ticks.map((tick) => tick.ms))], this.clock);
     this.#draw();
-    this.show(this.value);
+    this.#stand(this.value);
   }
 
   /** Stand at an instant without telling anyone; null is now. */
   show(iso) {
+    clearTimeout(this.settling);
+    this.settling = null;
+    this.#stand(iso);
+  }
+
+  /** Tell at once what would be told in a moment. */
+  flush() {
+    if (!this.settling) return;
+    this.show(this.value);
+    this.moved(this.value);
+  }
+
+  #stand(iso) {
     this.value = iso;
     const said = iso ? exactly(iso) : this.nowLabel;
     this.slider.value = Math.round(this.scale.place(iso ? ms(iso) : this.clock) * STEPS);
@@ -66,8 +80,7 @@ export class Ruler {
 
   #settle(iso) {
     this.show(iso);
-    clearTimeout(this.settling);
-    this.settling = setTimeout(() => this.moved(iso), 200);
+    this.settling = setTimeout(() => this.flush(), SETTLE_MS);
   }
 
   #listen() {
