@@ -7,6 +7,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.support import ROOT, eventually, ingest_examples, running_stack
@@ -17,7 +18,7 @@ ENVIRONMENT = {
     "ALMANAC_ENCODER_BACKEND": "memory",
     "ALMANAC_GENERATOR_BACKEND": "memory",
     "ALMANAC_MODELS_MANIFEST": str(ROOT / "tests" / "fakes" / "models.toml"),
-    "ALMANAC_REINDEX_SHARE": "0.02",
+    "ALMANAC_REINDEX_SHARE": "0.25",
 }
 
 
@@ -26,7 +27,7 @@ def stack(tmp_path_factory):
     with running_stack(tmp_path_factory.mktemp("reindex-kills") / "home", **ENVIRONMENT) as running:
         assert ingest_examples(running)["failed"] == 0
         rows = [
-            {"id": f"d{n}", "title": f"Entry {n}", "text": f"The value of entry {n} is {n * 7}."} for n in range(900)
+            {"id": f"d{n}", "title": f"Entry {n}", "text": f"The value of entry {n} is {n * 7}."} for n in range(400)
         ]
         path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
         path.write_text("\n".join(json.dumps(row) for row in rows))
@@ -34,8 +35,17 @@ def stack(tmp_path_factory):
         yield running
 
 
+def read(stack, path):
+    def answered():
+        with suppress(httpx.HTTPError):
+            response = httpx.get(f"{stack.url}{path}", timeout=20, trust_env=False)
+            return response.json() if response.status_code == 200 else None
+
+    return eventually(answered, 60, f"{path} cannot be read\n{stack.logs()}")
+
+
 def generations(stack):
-    return {one["name"]: one for one in stack.json("reindex", "status")["generations"]}
+    return {one["name"]: one for one in read(stack, "/v1/admin/generations")["generations"]}
 
 
 def live(stack):
@@ -44,7 +54,7 @@ def live(stack):
 
 def finished(stack, job):
     def ended():
-        found = stack.json("jobs", "show", job)
+        found = read(stack, f"/v1/jobs/{job}")
         return found if found["state"] in ("done", "failed", "cancelled") else None
 
     return eventually(ended, 300, f"the job did not end\n{stack.logs()}")
@@ -54,7 +64,7 @@ def begun(stack, job, done):
     """Wait until the job is at work and has done so much."""
 
     def is_so():
-        found = stack.json("jobs", "show", job)
+        found = read(stack, f"/v1/jobs/{job}")
         assert found["state"] in ("queued", "running"), found
         return found["state"] == "running" and found["done"] >= done
 
@@ -92,7 +102,7 @@ def test_whoever_is_killed_in_whatever_phase_it_goes_on(stack, victim):
     asked = ("--encoder", "hashed-96") if victim in ("worker", "encoder") else ("--dimensions", "96")
     started = stack.json("reindex", "start", *asked, "--no-wait")
     name, job = started["generation"]["name"], started["job"]["id"]
-    for done in (1, 300):
+    for done in (1, 150):
         begun(stack, job, done)
         kill(stack, victim)
         searched(stack, before)
