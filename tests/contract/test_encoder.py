@@ -263,6 +263,13 @@ async def test_leading_dimensions_are_used_alone_only_where_the_manifest_says_so
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
 
 
+def test_a_backend_whose_libraries_are_missing_says_what_to_install() -> None:
+    if find_spec("sentence_transformers") is not None:
+        pytest.skip("sentence-transformers is installed")
+    with pytest.raises(InvalidRequest, match=r"almanac\[torch\]"):
+        build(EncoderSettings(encoder_backend="sentence-transformers"))
+
+
 def test_a_gpu_that_is_not_there_is_refused() -> None:
     _skip_unless_here("sentence-transformers")
     import torch

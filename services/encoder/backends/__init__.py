@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from services.common.errors import InvalidRequest
 from services.common.models import ModelCache
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ def choose(settings: EncoderSettings) -> Backend:
         from services.encoder.backends.onnx import OnnxBackend
 
         return OnnxBackend(cache, settings.encoder_threads)
-    from services.encoder.backends.sentence_transformers import SentenceTransformersBackend
+    try:
+        from services.encoder.backends.sentence_transformers import SentenceTransformersBackend
+    except ModuleNotFoundError as error:
+        raise InvalidRequest(f"{error.name} is not installed; run `pip install 'almanac[torch]'`") from error
 
     return SentenceTransformersBackend(cache, settings.encoder_device, settings.encoder_threads)
