@@ -1,12 +1,14 @@
 """Builds beside the serving process: nothing is lost, whoever is killed, and searches go on."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -141,20 +143,17 @@ async def until_built(retriever, seconds=30.0):
 async def until_building(retriever):
     async with asyncio.timeout(10):
         while not (await standing(retriever)).building:
-            await asyncio.sleep(0)
+            pass
 
 
 def builders(parent):
     """Process ids of the builders that a process has started."""
-    found = []
-    for entry in os.listdir("/proc"):
-        try:
-            command = open(f"/proc/{entry}/cmdline", "rb").read() if entry.isdigit() else b""
-        except OSError:
-            continue
-        if b"edge.builder" in command and command.rstrip(b"\0").endswith(f"\0{parent}".encode()):
-            found.append(int(entry))
-    return found
+    commands = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            commands[int(process.name)] = (process / "cmdline").read_bytes()
+    mine = f"\0{parent}\0".encode()
+    return [process for process, command in commands.items() if b"edge.builder" in command and command.endswith(mine)]
 
 
 async def test_searches_go_on_while_a_builder_is_killed_and_begun_again(home):
@@ -232,7 +231,8 @@ KILLED = textwrap.dedent(
 
 @pytest.mark.parametrize("phase", ["copying", "building", "adopting", "adopted"])
 async def test_a_retriever_killed_in_any_phase_loses_nothing_and_builds_by_itself(home, phase):
-    died = subprocess.run([sys.executable, "-c", KILLED, phase, str(home)], timeout=60, capture_output=True, text=True)
+    command = [sys.executable, "-c", KILLED, phase, str(home)]
+    died = await asyncio.to_thread(subprocess.run, command, timeout=60, capture_output=True, text=True)
     assert died.returncode == -signal.SIGKILL, died.stderr
     retriever = retriever_over("edge", home, retriever_build_above=ONCE)
     assert await retriever.position("g1", "acme", "notes") == 10

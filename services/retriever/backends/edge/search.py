@@ -57,9 +57,7 @@ class Searcher:
             for place in range(len(asked))
         ]
 
-    def _nearest(
-        self, place: int, query: Query, depth: int, allowed: qe.Filter, passing: int, points: int
-    ) -> _Asked:
+    def _nearest(self, place: int, query: Query, depth: int, allowed: qe.Filter, passing: int, points: int) -> _Asked:
         definition = self._definition
         plan = choose(definition.funnel, query.exact, passing, points, self._exact_below)
         return _Asked(place, depth, plan, lambda limit: request(query, allowed, plan, definition, limit))
