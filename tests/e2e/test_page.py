@@ -123,9 +123,10 @@ def test_what_nothing_answers_is_said_plainly(page):
     expect(entry.locator(".notice")).to_contain_text("Almanac does not answer this.")
 
 
-def test_a_citation_opens_the_version_with_exactly_the_quote_marked(page, stack):
-    set_date(page, "As of", "2000-06-01")
+def test_a_citation_opens_the_version_with_exactly_the_quote_marked(page, stack, tmp_path):
     entry = ask(page, PLUTO)
+    set_date(page, "As of", "2000-06-01")
+    expect(entry.locator(".changed ins").first).to_be_visible()
     entry.locator(".sup").first.click()
     answer = stack.ask(PLUTO, collection="almanac", as_of="2000-06-01")
     cited = answer["citations"][0]
@@ -136,6 +137,7 @@ def test_a_citation_opens_the_version_with_exactly_the_quote_marked(page, stack)
     expect(source).to_contain_text("Valid22 June 1978 to 24 August 2006")
     expect(source).to_contain_text("On recordsince 25 August 2006")
     expect(source).to_contain_text("What it is")
+    page.screenshot(path=tmp_path / "cited.png")
 
 
 def test_offsets_are_counted_in_code_points(page, stack):
@@ -167,6 +169,10 @@ def test_moving_the_needle_asks_again_and_marks_what_changed(page, tmp_path):
     expect(entry.locator(".cited li.new")).to_contain_text("Taipei 101")
     expect(entry.locator(".changed li.gone")).to_contain_text("Burj Khalifa")
     expect(page.locator("#leaf")).to_contain_text("2007")
+    entry.locator(".cited .title").click()
+    expect(page.locator("#source")).to_contain_text("A fact on record")
+    expect(page.locator("#quoted")).to_have_text("Taipei 101")
+    page.keyboard.press("Escape")
     page.screenshot(path=tmp_path / "moved.png", full_page=True)
     page.get_by_role("button", name="Now", exact=True).click()
     expect(entry.locator(".words")).to_contain_text("Burj Khalifa")

@@ -64,6 +64,7 @@ const show = (...children) => {
   panel().replaceChildren(...children);
   panel().hidden = false;
   document.body.classList.add("beside");
+  opener?.scrollIntoView({ block: "nearest" });
   byId("source-heading").focus({ preventScroll: true });
 };
 
