@@ -75,8 +75,8 @@ class Searcher:
     def _nearest(self, vector: Vectors, method: str, allowed: models.Filter) -> Request:
         full = models.NearestQuery(nearest=vector.tolist())
         funnel = self._definition.funnel
-        if method == "exact" or self._server.local:
-            params = self._params(exact=True)
+        if method == "exact":
+            params = self._exact()
             return lambda limit: _request(limit, DENSE, full, allowed, params)
         if chooses(funnel) == DENSE:
             return lambda limit: _request(limit, DENSE, full, allowed, self._approximate(limit, funnel.rescore))
@@ -96,13 +96,15 @@ class Searcher:
         params = models.SearchParams(idf=models.IdfCorpusParams(corpus=allowed))
         return lambda limit: _request(limit, LEXICAL, matching, allowed, params)
 
-    def _params(self, exact: bool) -> models.SearchParams | None:
-        if self._server.local:  # which is exact always, and warns of anything else
+    def _exact(self) -> models.SearchParams | None:
+        if self._server.local:  # always exact, and it warns of parameters
             return None
-        return models.SearchParams(exact=exact, quantization=models.QuantizationSearchParams(ignore=True))
+        return models.SearchParams(exact=True, quantization=models.QuantizationSearchParams(ignore=True))
 
-    def _approximate(self, limit: int, rescore: bool) -> models.SearchParams:
+    def _approximate(self, limit: int, rescore: bool) -> models.SearchParams | None:
         """ACORN is taken by the server where the filter passes no more than the share."""
+        if self._server.local:
+            return None
         quantized = self._definition.funnel.quantization is not Quantization.NONE
         oversampling = self._oversampling(limit) if rescore else None
         return models.SearchParams(
