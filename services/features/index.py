@@ -69,29 +69,39 @@ def latest(parts: Sequence[tuple[Columns, npt.NDArray[Any]]], count: int, as_of:
 
     A part is columns and the entities as these columns know them. `place` is the part's number.
     """
-    best, few = Found.nothing(count), []
+    start, stop = np.zeros((2, len(parts), count), np.int64)
     for place, (columns, entities) in enumerate(parts):
-        start = np.searchsorted(columns.entity, entities, "left")
-        stop = np.searchsorted(columns.entity, entities, "right")
-        if 0 < (total := int((stop - start).sum())) <= _FEW:
-            few.append(_between(columns, start, stop, total, place))
-        elif total:
-            best = best.updated(_searched(columns, start, stop, place, as_of, known_at))
-    return best.updated(_chosen(few, count, as_of, known_at)) if few else best
+        start[place] = np.searchsorted(columns.entity, entities, "left")
+        stop[place] = np.searchsorted(columns.entity, entities, "right")
+    totals, best = (stop - start).sum(axis=1), Found.nothing(count)
+    for place in np.flatnonzero(totals > _FEW).tolist():
+        best = best.updated(_searched(parts[place][0], start[place], stop[place], place, as_of, known_at))
+        stop[place] = start[place]
+    if ((totals > 0) & (totals <= _FEW)).any():
+        best = best.updated(_chosen(*_all([columns for columns, _ in parts], start, stop), count, as_of, known_at))
+    return best
 
 
-def _between(columns: Columns, start: Ints, stop: Ints, total: int, place: int) -> tuple[Ints, Found]:
-    """All rows of slices that are short, with the number of the entity asked for."""
-    lengths = stop - start
-    asked = np.repeat(np.arange(len(start)), lengths)
-    at = np.arange(total) + np.repeat(start - np.cumsum(lengths) + lengths, lengths)
-    return asked, Found(columns.names(at), columns.event[at], columns.created[at], np.full(total, place))
+def _all(parts: Sequence[Columns], start: Ints, stop: Ints) -> tuple[Ints, Found]:
+    """All rows of slices by part and entity asked for, with the number of the entity."""
+    lengths = (stop - start).ravel()
+    ends = np.cumsum(lengths)
+    number = np.repeat(np.arange(len(lengths)), lengths)
+    at = np.arange(len(number)) + (start.ravel() - ends + lengths)[number]
+    place, asked = np.divmod(number, start.shape[1])
+    row, event, created = np.zeros((3, len(number)), np.int64)
+    last = 0
+    for columns, end in zip(parts, ends[start.shape[1] - 1 :: start.shape[1]].tolist(), strict=True):
+        if end > last:
+            here = at[last:end]
+            row[last:end] = columns.names(here)
+            event[last:end], created[last:end] = columns.event[here], columns.created[here]
+        last = end
+    return asked, Found(row, event, created, place)
 
 
-def _chosen(few: Sequence[tuple[Ints, Found]], count: int, as_of: Bound, known_at: Bound) -> Found:
+def _chosen(asked: Ints, rows: Found, count: int, as_of: Bound, known_at: Bound) -> Found:
     """Of rows in any order the one that holds for each entity."""
-    asked = np.concatenate([numbers for numbers, _ in few])
-    rows = Found(*(np.concatenate(columns) for columns in zip(*(found for _, found in few), strict=True)))
     holds = np.flatnonzero((rows.event <= _of(as_of, asked)) & (rows.created <= _of(known_at, asked)))
     order = holds[np.lexsort((rows.created[holds], rows.event[holds], asked[holds]))]
     best = Found.nothing(count)

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from services.common.errors import Conflict, InvalidRequest, NotFound, ScopeMissing
 from services.common.moment import OPEN_START, instant
 from services.common.nodes.features import FACTS, FeatureRow
 from services.common.nodes.scope import Stretch
+from services.features.backends import feast_store
 from services.features.backends.feast import FeastBackend
 from services.features.features import PointInTimeFeatures
 from services.features.views import VIEWS, entity_key, stored_row
@@ -154,3 +156,58 @@ async def test_an_erased_entity_leaves_the_online_store_and_every_file(backend, 
     held = b"".join(path.read_bytes() for path in home.glob("online.db*"))
     assert b"erased-entity" not in held and b"kept-entity" in held
     assert await backend.erase(FACTS, entity_key("t", "erase", "erased-entity")) == 0
+
+
+USERS = """
+from feast import Entity, FeatureView, Field, FileSource
+from feast.data_format import ParquetFormat
+from feast.types import {kind}
+from feast.value_type import ValueType
+
+user = Entity(name="user", join_keys=["entity_key"], value_type=ValueType.STRING)
+source = FileSource(name="users_source", path="offline/users", file_format=ParquetFormat(),
+                    timestamp_field="event_timestamp", created_timestamp_column="created")
+users = FeatureView(name="users", entities=[user], schema=[Field(name="quota", dtype={kind})], source=source)
+"""
+
+
+async def test_a_new_view_needs_only_its_definition_and_keeps_its_types(tmp_path, monkeypatch):
+    (tmp_path / "repo").mkdir()
+    (tmp_path / "repo" / "users.py").write_text(USERS.format(kind="Float64"))
+    monkeypatch.setattr(feast_store, "_definitions", lambda: tmp_path / "repo")
+    backend = FeastBackend(tmp_path / "home")
+    features = PointInTimeFeatures(backend)
+    assert "+ users" in await backend.plan()
+    with pytest.raises(NotFound, match="users"):
+        await features.position("users", "t", "c")
+    preparing = asyncio.create_task(features.prepare())
+    await asyncio.sleep(0)
+    assert await features.position("users", "t", "c") == OPEN_START
+
+    async def batches():
+        yield [FeatureRow("u", True, BEGIN, BEGIN, {"quota": 2.5})]
+
+    await features.append("users", Stretch("t", "c", OPEN_START, END), batches())
+    await preparing
+    assert backend.latest("users", [entity_key("t", "c", "u")], END, END)[0].values == {"quota": 2.5}
+    asked = [("u", BEGIN - 1), ("u", END), ("v", END)]
+    assert [row.values for row in await features.training("t", "c", "users", asked)] == [{}, {"quota": 2.5}, {}]
+
+    (tmp_path / "repo" / "users.py").write_text(USERS.format(kind="String"))
+    with pytest.raises(Conflict, match="quota is float on record and cannot become str"):
+        await backend.plan()
+    await backend.close()
+    again = FeastBackend(tmp_path / "home")
+    with pytest.raises(Conflict, match="refused"):
+        await again.prepare()
+    assert again.latest("users", [entity_key("t", "c", "u")], END, END)[0].values == {"quota": 2.5}
+    await again.close()
+
+
+async def test_what_feast_cannot_date_is_refused_as_a_training_row(backend):
+    features = PointInTimeFeatures(backend)
+    with pytest.raises(InvalidRequest, match="1678 to 2261"):
+        await features.training("t", "c", FACTS, [("q", instant(datetime(1150, 1, 1, tzinfo=UTC)))])
+    with pytest.raises(ScopeMissing):
+        await features.training("", "c", FACTS, [("q", BEGIN)])
+    assert await features.training("t", "c", FACTS, [("q", BEGIN)]) == [FeatureRow("q")]

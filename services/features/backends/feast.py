@@ -163,6 +163,10 @@ class FeastBackend:
             self._preparing = asyncio.create_task(self._prepare())
         await asyncio.shield(self._preparing)
 
+    async def plan(self) -> str:
+        """What applying the definitions would do, a change a line. Raises Conflict where it would be refused."""
+        return await self._feast.plan()
+
     async def _prepare(self) -> None:
         await self._feast.apply()
         views = {**VIEWS, **read_views(self._directory)}

@@ -8,6 +8,7 @@ it at that, --anew discards the registry first. One runs at a time: a node that 
 from __future__ import annotations
 
 import fcntl
+import os
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -38,6 +39,7 @@ def _apply(directory: Path, definitions: Path, dry_run: bool) -> int:
     from feast.repo_config import load_repo_config
     from feast.repo_operations import _get_repo_contents, apply_total_with_repo_instance
 
+    os.chdir(definitions)
     sys.path.insert(0, str(definitions))
     config = load_repo_config(directory, directory / "feature_store.yaml")
     repository = _get_repo_contents(definitions, config.project, config)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from services.common.nodes.features import FeatureRow
+from services.features.index import Ints
 from services.features.views import PRESENT, View
 
 TYPES = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
@@ -95,13 +96,15 @@ class RowStore:
         self._starts = np.concatenate((self._starts, ends))
         return np.arange(first, len(self))
 
-    def get(self, numbers: npt.NDArray[np.int64]) -> list[FeatureRow | None]:
-        """The rows, None for a number below 0."""
+    def get(self, numbers: Ints, events: Ints, created: Ints) -> list[FeatureRow]:
+        """The rows of these numbers, whose events and created times are known."""
         places = np.searchsorted(self._starts, numbers, "right") - 1
         offsets = numbers - self._starts[places]
         return [
-            None if number < 0 else self._row(self._columns[place], offset)
-            for number, place, offset in zip(numbers.tolist(), places.tolist(), offsets.tolist(), strict=True)
+            self._row(self._columns[place], offset, event, when)
+            for place, offset, event, when in zip(
+                places.tolist(), offsets.tolist(), events.tolist(), created.tolist(), strict=True
+            )
         ]
 
     def slice(self, start: int, stop: int) -> list[pa.RecordBatch]:
@@ -115,15 +118,9 @@ class RowStore:
             found.append(self._batches[place].slice(low, high - low))
         return found
 
-    def table(self, numbers: Iterable[int], schema: pa.Schema) -> pa.Table:
-        """The rows as they were added, in one table."""
-        picked = [batch for number in numbers for batch in self.slice(number, number + 1)]
-        return pa.Table.from_batches(picked, schema)
-
-    def _row(self, columns: dict[str, pa.Array], at: int) -> FeatureRow:
+    def _row(self, columns: dict[str, pa.Array], at: int, event: int, created: int) -> FeatureRow:
         values = {}
         for name, kind in self._view.fields.items():
             value = columns[name][at].as_py()
             values[name] = kind() if value is None else value
-        event, created = columns["event_us"][at].as_py(), columns["created_us"][at].as_py()
         return FeatureRow(columns["entity_key"][at].as_py(), bool(values.get(PRESENT, True)), event, created, values)

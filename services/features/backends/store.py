@@ -225,7 +225,7 @@ def _gathered(stores: Sequence[RowStore], found: Found) -> list[FeatureRow | Non
     rows: list[FeatureRow | None] = [None] * len(found.row)
     for place in set(found.place[found.row >= 0].tolist()):
         chosen = np.flatnonzero((found.place == place) & (found.row >= 0))
-        for at, row in zip(chosen.tolist(), stores[place].get(found.row[chosen]), strict=True):
+        for at, row in zip(chosen.tolist(), stores[place].get(*(column[chosen] for column in found[:3])), strict=True):
             rows[at] = row
     return rows
 
