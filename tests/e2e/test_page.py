@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 
 import httpx
 import pytest
-
-pytest.importorskip("playwright", reason="the page is tested with Playwright")
-
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, Page, expect
 
@@ -247,6 +245,51 @@ def test_a_documents_versions_are_drawn_and_open(page):
     expect(page.locator("#source .text")).to_contain_text("dwarf planet")
 
 
+@pytest.mark.parametrize(
+    ("date", "phase", "sign"),
+    [
+        ("1999-08-11T11:00:00Z", "New moon", "Leo"),
+        ("2024-04-08T18:00:00Z", "New moon", "Aries"),
+        ("2018-07-27T20:00:00Z", "Full moon", "Leo"),
+        ("1969-07-22T12:00:00Z", "First quarter", "Cancer"),
+    ],
+)
+def test_the_sky_is_that_of_the_day(page, date, phase, sign):
+    read = """async (date) => {
+      const {moonName, sunSign} = await import("/static/page/time.js");
+      return [moonName(date), sunSign(date).name];
+    }"""
+    assert page.evaluate(read, date) == [phase, sign]
+
+
+def test_a_difference_gives_back_both_texts(page):
+    words = ["Pluto ", "is ", "a ", "planet. ", "no ", "🪐 ", "dwarf "]
+    rng = random.Random(7)
+    pairs = [["".join(rng.choices(words, k=rng.randrange(30))) for _ in range(2)] for _ in range(200)]
+    read = """async (pairs) => {
+      const {difference} = await import("/static/page/text.js");
+      const without = (runs, kind) => runs.filter((run) => run[0] !== kind).map((run) => run[1]).join("");
+      return pairs.map(([a, b]) => difference(a, b)).map((runs) => [without(runs, "new"), without(runs, "gone")]);
+    }"""
+    assert page.evaluate(read, pairs) == pairs
+
+
+def test_a_scale_keeps_the_order_and_finds_its_way_back(page):
+    rng = random.Random(11)
+    histories = [sorted({rng.randrange(-(10**13), 10**12) for _ in range(rng.randrange(60))}) for _ in range(100)]
+    read = """async (histories) => {
+      const {scaleOver} = await import("/static/page/scale.js");
+      return histories.map((ticks) => {
+        const scale = scaleOver(ticks, 1.7e12);
+        return ticks.map((tick) => [scale.place(tick), scale.instant(scale.place(tick))]);
+      });
+    }"""
+    for ticks, placed in zip(histories, page.evaluate(read, histories), strict=True):
+        places = [place for place, _ in placed]
+        assert places == sorted(set(places)) and all(0 < place < 1 for place in places)
+        assert [round(back) for _, back in placed] == pytest.approx(ticks, abs=1_000)
+
+
 # Taking in
 
 
@@ -444,8 +487,9 @@ def test_day_and_night_follow_the_system_until_one_is_chosen(browser, stack):
 
 
 def test_the_day_book_keeps_questions_with_their_moments_in_this_browser_alone(page):
+    entry = ask(page, PLUTO)
     set_date(page, "As of", "2000-06-01")
-    ask(page, PLUTO)
+    expect(entry.locator(".changed ins").first).to_be_visible()
     reload(page)
     expect(page.locator("#daybook li")).to_have_count(1)
     page.locator("#daybook button").click()

@@ -101,7 +101,9 @@ export class AskPage {
   }
 
   #ask() {
-    remember({ question: this.entry.question, collection: this.entry.collection, ...this.moment });
+    const asked = { question: this.entry.question, collection: this.entry.collection, ...this.moment };
+    remember(asked, this.entry.remembered);
+    this.entry.remembered = asked;
     this.#showDaybook();
     return this.entry.ask({ ...this.moment });
   }

@@ -28,8 +28,10 @@ export const questions = () => {
   return Array.isArray(kept) ? kept.filter((one) => typeof one?.question === "string") : [];
 };
 
-export const remember = (asked) => {
-  write(QUESTIONS, [asked, ...questions().filter((one) => !same(one, asked))].slice(0, MOST));
+/** Keep a question; `before` is what it replaces, the same one at the moment it was asked at first. */
+export const remember = (asked, before = asked) => {
+  const others = questions().filter((one) => !same(one, asked) && !same(one, before));
+  write(QUESTIONS, [asked, ...others].slice(0, MOST));
 };
 
 export const forget = () => write(QUESTIONS, []);
