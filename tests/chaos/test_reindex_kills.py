@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import time
 from contextlib import suppress
@@ -18,6 +19,7 @@ ENVIRONMENT = {
     "ALMANAC_ENCODER_BACKEND": "memory",
     "ALMANAC_GENERATOR_BACKEND": "memory",
     "ALMANAC_MODELS_MANIFEST": str(ROOT / "tests" / "fakes" / "models.toml"),
+    "ALMANAC_RETRIEVER_BUILD_ABOVE": "50",
     "ALMANAC_REINDEX_SHARE": "0.25",
 }
 
@@ -26,9 +28,9 @@ ENVIRONMENT = {
 def stack(tmp_path_factory):
     with running_stack(tmp_path_factory.mktemp("reindex-kills") / "home", **ENVIRONMENT) as running:
         assert ingest_examples(running)["failed"] == 0
-        rows = [
-            {"id": f"d{n}", "title": f"Entry {n}", "text": f"The value of entry {n} is {n * 7}."} for n in range(400)
-        ]
+        dice = random.Random(1)
+        words = ["".join(dice.choices("abdeiklmnoprstu", k=7)) for _ in range(400)]
+        rows = [{"id": f"d{n}", "title": f"Entry {n}", "text": " ".join(dice.choices(words, k=20))} for n in range(400)]
         path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
         path.write_text("\n".join(json.dumps(row) for row in rows))
         assert running.json("ingest", str(path), "--collection", "more", "--wait")["failed"] == 0
@@ -72,14 +74,18 @@ def begun(stack, job, done):
 
 
 def kill(stack, victim):
-    """SIGKILL; `builder` is the process that builds for the retriever, if it is at it just now."""
+    """SIGKILL; `builder` is the process that builds for the retriever, if there is one within a while."""
     if victim != "builder":
         old = stack.kill(victim)
         stack.restarted(victim, old)
         return
-    for pid in children(stack.processes()["retriever"]["pid"]):
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    until = time.monotonic() + 3
+    while time.monotonic() < until:
+        for pid in children(stack.processes()["retriever"]["pid"]):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+                return
+        time.sleep(0.01)
 
 
 def children(pid):
