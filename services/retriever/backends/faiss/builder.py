@@ -26,6 +26,11 @@ from services.retriever.backends.process import behind_everybody, gone_with
 def main(task: dict[str, Any]) -> None:
     gone_with(task["parent"])
     behind_everybody()
+    build(task)
+
+
+def build(task: dict[str, Any]) -> None:
+    """Write the index the task describes; killed at any instant it may be done again."""
     definition = State.read(Path(task["generation"])).definition()
     shape = (task["rows"], task["dimensions"])
     vectors = np.memmap(task["vectors"], dtype=np.float32, mode="r", shape=shape)

@@ -104,7 +104,8 @@ class Coarse:
 
     @classmethod
     def read(cls, path: Path, options: Options) -> Coarse:
-        """Onto the device the options name."""
+        """Onto the device the options name. Searches take one thread each: on busy cores threads wait."""
+        faiss.omp_set_num_threads(1)
         return cls(on_device(faiss.read_index(str(path)), options.device), options.kind)
 
     def search(self, vectors: Vectors, allowed: Rows, wanted: int) -> tuple[Rows, Vectors]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from services.common.moment import Moment
+from services.common.moment import Extent, Moment, Span
 from services.common.nodes.retriever import Query, Stage, Vectors
 from services.retriever.backends.base import Candidate, Definition
 from services.retriever.backends.faiss.coarse import Coarse, normalized, projected
@@ -25,8 +25,6 @@ _GRAPH_SHARE = 0.1
 """The share of allowed rows below which a graph loses its way: recall@10 of 1.0 at 25 %, of 0.43 at 1 %."""
 _BLOCK = 8_192
 """Full vectors compared at once: 12 MiB at 384 dimensions."""
-_MOST_TOUCHED = 32 << 20
-"""Bytes of full vectors read before their pages are let go."""
 
 
 class DenseStage:
@@ -41,7 +39,6 @@ class DenseStage:
         self._definition = definition
         self._coarse = coarse
         self._exact_below = exact_below
-        self._touched = 0
 
     def search(self, asked: Sequence[Asked]) -> list[Searched]:
         """Queries that may see the same rows are searched together. Each has a vector."""
@@ -68,7 +65,6 @@ class DenseStage:
             for at, (query, depth) in enumerate(asked)
         ]
         took = (time.perf_counter() - began) * 1000
-        self._let_go()
         stage = Stage("dense", method, len(allowed), len(table) if table else 0, took)
         return ((candidates, stage) for candidates in best)
 
@@ -103,14 +99,17 @@ class DenseStage:
 
     def _items(self, query: Query, ranked: Ranked) -> list[Candidate]:
         """Each item once, by its best row."""
-        table = self._segment.table(_place(query))
+        table, scope = self._segment.table(_place(query)), query.scope
+        if table is None:
+            return []
+        rows, scores = ranked
         best: dict[str, Candidate] = {}
-        for row, score in zip(ranked[0].tolist(), ranked[1].tolist(), strict=True):
-            text = self._segment.text(row)
-            if table is None or text.item_id in best:
-                continue
-            if all(text.metadata.get(key) in values for key, values in query.filters.items()):
-                scope, extent = query.scope, table.extent(row)
+        for score, text, edges in zip(
+            scores.tolist(), self._segment.texts(rows), table.times(rows).T.tolist(), strict=True
+        ):
+            passes = all(text.metadata.get(key) in values for key, values in query.filters.items())
+            if passes and text.item_id not in best:
+                extent = Extent(Span(edges[0], edges[1]), Span(edges[2], edges[3]))
                 found = Candidate(text.item_id, text.doc_id, scope.tenant, scope.collection, extent, score)
                 best[text.item_id] = found
         return list(best.values())
@@ -136,21 +135,13 @@ class DenseStage:
         return [self._exact(vectors[at : at + 1], np.sort(row), wanted)[0] for at, row in enumerate(ids)]
 
     def _exact(self, vectors: Vectors, allowed: Rows, wanted: int) -> list[Ranked]:
-        held = self._segment.vectors()
         parts: list[list[Ranked]] = [[(np.empty(0, np.int64), np.empty(0, np.float32))] for _ in vectors]
         for start in range(0, len(allowed), _BLOCK):
             rows = allowed[start : start + _BLOCK]
-            scores = _gathered(held, rows) @ vectors.T
+            scores = self._segment.vectors_of(rows) @ vectors.T
             for part, column in zip(parts, scores.T, strict=True):
                 part.append(_top([(rows, column)], wanted))
-            self._touched += rows.size * held.itemsize * held.shape[1]
-            self._let_go()
         return [_top(part, wanted) for part in parts]
-
-    def _let_go(self) -> None:
-        if self._touched > _MOST_TOUCHED:
-            self._segment.let_go()
-            self._touched = 0
 
 
 def _group(query: Query) -> Group:
@@ -160,12 +151,6 @@ def _group(query: Query) -> Group:
 
 def _place(query: Query) -> Place:
     return query.scope.tenant, query.scope.collection, query.target
-
-
-def _gathered(held: Vectors, rows: Rows) -> Vectors:
-    """Rows that follow each other need no copy."""
-    first, last = int(rows[0]), int(rows[-1])
-    return held[first : last + 1] if last - first + 1 == len(rows) else held[rows]
 
 
 def _top(parts: Sequence[Ranked], wanted: int) -> Ranked:

@@ -33,6 +33,11 @@ END = np.dtype([("row", "<u8"), ("recorded_to", "<i8")])
 _STEP = 256
 """Rows copied or read in one step: a search waits no longer than that takes."""
 
+_FAULT = 64 << 10
+"""Bytes that Linux maps around one that is touched."""
+_MOST_MAPPED = 32 << 20
+"""Bytes mapped before they are let go, so that what was rescored does not stay resident."""
+
 Place = tuple[str, str, Target]
 Lengths = Mapping[str, int]
 
@@ -63,6 +68,7 @@ class Segment:
         self.directory = directory
         self._files = {name: _opened(directory, name, kind, lengths) for name, kind in kinds.items()}
         self.places = list(places)
+        self._mapped = 0
         self._numbers = {place: number for number, place in enumerate(places)}
         self._tables: dict[int, Table] = {}
         self._load()
@@ -79,10 +85,15 @@ class Segment:
     def lengths(self) -> dict[str, int]:
         return {name: file.length for name, file in self._files.items()}
 
-    def vectors(self) -> Vectors:
-        """Shape (rows, dimensions), read when touched."""
-        view = self._files["vectors"].view()
-        return view.reshape(len(view), -1)
+    def vectors_of(self, rows: Rows) -> Vectors:
+        """Shape (len(rows), dimensions), read from the file. rows: ascending, at least one."""
+        held = self._files["vectors"].view()
+        first, last = int(rows[0]), int(rows[-1])
+        together = last - first + 1 == len(rows)  # needs no copy
+        self._mapped += min(len(rows) * (held.strides[0] if together else _FAULT), held.nbytes)
+        if self._mapped > _MOST_MAPPED:
+            self._let_go()
+        return held[first : last + 1] if together else held[rows]
 
     def table(self, place: Place) -> Table | None:
         number = self._numbers.get(place)
@@ -136,10 +147,13 @@ class Segment:
         return np.unique(np.concatenate([self._labels.rows(_entry(number, key, value)) for value in values]))
 
     def text(self, row: int) -> Text:
-        record = self._files["rows"].view()[row]
-        start = int(record["text_at"])
-        held = self._files["texts"].view()[start : start + int(record["text_length"])]
-        return Text(*json.loads(held.tobytes()))
+        return next(self.texts(np.array([row])))
+
+    def texts(self, rows: Rows) -> Iterator[Text]:
+        records, held = self._files["rows"].view()[rows], self._files["texts"].view()
+        starts, lengths = records["text_at"].tolist(), records["text_length"].tolist()
+        for start, length in zip(starts, lengths, strict=True):
+            yield Text(*json.loads(held[start : start + length].tobytes().decode()))
 
     def living(self, place: Place) -> Rows:
         table = self.table(place)
@@ -150,7 +164,7 @@ class Segment:
         for tenant, collection, target in self.places:
             for rows in in_steps(self.living((tenant, collection, target))):
                 points = [self.point(row, target) for row in rows.tolist()]
-                other.append(tenant, collection, points, self.vectors()[rows])
+                other.append(tenant, collection, points, self.vectors_of(rows))
                 yield True
 
     def point(self, row: int, target: Target) -> Point:
@@ -159,10 +173,6 @@ class Segment:
         extent = self._table_of(row).extent(row)
         return Point(text.point_id, target, text.item_id, text.doc_id, extent, "", text.metadata)
 
-    def let_go(self) -> None:
-        for file in self._files.values():
-            file.let_go()
-
     def sync(self) -> None:
         for file in self._files.values():
             file.sync()
@@ -170,6 +180,11 @@ class Segment:
     def close(self) -> None:
         for file in self._files.values():
             file.close()
+
+    def _let_go(self) -> None:
+        self._mapped = 0
+        for file in self._files.values():
+            file.let_go()
 
     def _load(self) -> None:
         records = self._files["rows"].view()
@@ -186,7 +201,7 @@ class Segment:
         starts = np.searchsorted(records["scope"][order], np.arange(len(self.places) + 1))
         for number, (start, end) in enumerate(pairwise(starts.tolist())):
             self._tables[number] = Table(order[start:end], times[:, order[start:end]])
-        self.let_go()
+        self._let_go()
 
     def _take(self, first: int, records: npt.NDArray[Any], labels: Sequence[tuple[int, int]]) -> None:
         """Remember rows that are written; each takes the place of an earlier one with its key."""
