@@ -329,13 +329,23 @@ def events(*told: tuple[str, dict]) -> str:
     return "".join(f"event: {name}\ndata: {json.dumps(data)}\n\n" for name, data in told)
 
 
-def test_a_degraded_answer_says_what_it_went_without(page, stack):
-    answer = {**stack.ask(PLUTO, collection="almanac"), "degraded": ["generator", "features"]}
+def test_without_the_generator_the_answer_comes_and_says_so(page, stack):
+    set_date(page, "As of", "2020-06-01")
+    old = stack.kill("generator")
+    entry = ask(page, "How is the kilogram defined?")
+    expect(entry.locator(".notice")).to_contain_text("The writer did not answer: the evidence is quoted")
+    expect(entry.locator(".words")).to_contain_text("Planck")
+    stack.restarted("generator", old)
+
+
+def test_each_loss_is_told_in_words_of_its_own(page, stack):
+    answer = {**stack.ask(PLUTO, collection="almanac"), "degraded": ["features", "worker", "rank"]}
     body = events(("step", {"step": "encode", "ms": 3}), ("done", {"answer": answer}))
     page.route("**/v1/answers", lambda route: route.fulfill(content_type="text/event-stream", body=body))
     notice = ask(page, PLUTO).locator(".notice")
-    expect(notice).to_contain_text("The writer did not answer")
     expect(notice).to_contain_text("facts could not be looked up")
+    expect(notice).to_contain_text("No worker took the question up")
+    expect(notice).to_contain_text("Without rank, which did not answer.")
 
 
 @pytest.mark.parametrize(

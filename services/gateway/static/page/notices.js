@@ -8,7 +8,6 @@ const WITHOUT = {
   features: "The facts could not be looked up: only documents were searched.",
   generator: "The writer did not answer: the evidence is quoted as it stands.",
   worker: "No worker took the question up: the gateway answered it itself.",
-  workers: "No worker took the question up: the gateway answered it itself.",
   broker: "The queue did not answer: the gateway answered the question itself.",
 };
 
