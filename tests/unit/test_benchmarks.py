@@ -1,0 +1,56 @@
+"""What benchmarks compute from what they measured."""
+
+import pytest
+
+from benchmarks.footprint import on_disk
+from benchmarks.retrieval import DEFAULT_NAME, funnels, modes
+from benchmarks.search_load import _held, _times
+from services.common.nodes.funnel import DEFAULT
+
+
+@pytest.mark.parametrize(
+    ("path", "part"),
+    [
+        ("wal/open-1", "log"),
+        ("segments/s/vector_storage-dense/vectors/chunk_0.mmap", "full_vectors"),
+        ("segments/s/vector_storage-dense/quantized.data", "codes"),
+        ("segments/s/vector_storage-coarse/vectors/chunk_0.mmap", "codes"),
+        ("segments/s/vector_index-dense/links.bin", "graph"),
+        ("segments/s/vector_index-lexical/inverted_index.data", "bm25"),
+        ("segments/s/payload_index/0a-valid_fr-numeric/page_0.dat", "moment_indexes"),
+        ("segments/s/payload_index/0a-tenant-map/page_0.dat", "payload_indexes"),
+        ("segments/s/payload_storage/page_0.dat", "payload"),
+        ("state.json", "other"),
+    ],
+)
+def test_a_file_counts_as_the_part_it_holds(tmp_path, path, part):
+    file = tmp_path / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(b"x" * 5_000)
+    found = on_disk(tmp_path)
+    assert found[part] >= 5_000 and sum(found.values()) == found[part]
+
+
+def test_a_hole_in_a_file_takes_no_bytes(tmp_path):
+    with (tmp_path / "page_0.dat").open("wb") as file:
+        file.truncate(32 << 20)
+    assert sum(on_disk(tmp_path).values()) < 1 << 20
+
+
+def test_throughput_that_falls_between_any_two_numbers_of_clients_is_told():
+    assert _held({1: 100.0, 4: 200.0, 16: 150.0, 64: 600.0}) == 0.75
+    assert _held({1: 100.0, 4: 110.0}) == 1.1
+
+
+def test_percentiles_are_taken_over_all_rounds():
+    turns = [{"ms": {"search": [float(ms) for ms in part]}} for part in (range(50), range(50, 100))]
+    assert _times("retriever", {4: turns}) == [
+        {"side": "retriever", "clients": 4, "step": "search", "p50": 50.0, "p95": 95.0}
+    ]
+
+
+def test_the_default_funnel_is_measured_whatever_else_is_chosen():
+    chosen = funnels(["rotated 64"])
+    assert chosen[DEFAULT_NAME.replace(" ", "-")] == DEFAULT
+    names = [mode.name for mode in modes(chosen)]
+    assert f"fused {DEFAULT_NAME}" in names and "dense rotated 64 alone" in names
