@@ -11,6 +11,7 @@ import os
 from collections import defaultdict
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,8 @@ class EdgeIndex:
         self._searcher = Searcher(self.definition, self._bm25, options.exact_below, options.dense)
         self._written: dict[qe.PointId, None] | None = None
         """The points written since a build began, None where none is under way."""
+        self._replayed = 0
+        """How many of them the build has taken along."""
         remove_leftovers(directory, state.shard)
         self._shard = load_shard(directory / state.shard)
         self._points = self.count()
@@ -166,7 +169,7 @@ class EdgeIndex:
         if self._shard is None or unbuilt <= max(self._options.build_above, _BUILT_SHARE * (points - unbuilt)):
             return None
         self._shard.flush()
-        self._written = {}
+        self._written, self._replayed = {}, 0
         return EdgeBuild(self, self._directory / self._state.shard, self._directory / fresh_name())
 
     def close(self) -> None:
@@ -185,11 +188,12 @@ class EdgeIndex:
 
     def written(self, most: int) -> list[qe.PointId]:
         """Takes up to `most` of the points written since the build began."""
-        taken = list(self._written or ())[:most]
+        if self._written is None:
+            return []
+        taken = list(islice(self._written, most))
         for point in taken:
-            assert self._written is not None
             del self._written[point]
-            self._replayed += 1
+        self._replayed += len(taken)
         return taken
 
     def adopt(self, name: str, shard: qe.EdgeShard) -> None:
@@ -201,10 +205,8 @@ class EdgeIndex:
 
     def end_build(self) -> None:
         """Remove what does not serve: a build given up, or the shard that was replaced."""
-        self._written, self._replayed = None, 0
+        self._written = None
         remove_leftovers(self._directory, self._state.shard)
-
-    _replayed = 0
 
     def _touch(self, points: Sequence[qe.PointId]) -> None:
         self._unbuilt += len(points)
