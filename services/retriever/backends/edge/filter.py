@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import qdrant_edge as qe
 
 from services.common.nodes.retriever import Query
@@ -37,4 +39,5 @@ def _condition(one: AnyOf | Within) -> qe.FieldCondition:
         return qe.FieldCondition(one.key, range=qe.RangeFloat(lte=one.at_most, gt=one.above))
     if len(one.values) == 1:
         return qe.FieldCondition(one.key, match=qe.MatchValue(one.values[0]))
-    return qe.FieldCondition(one.key, match=qe.MatchAny(list(one.values)))
+    values: list[Any] = list(one.values)
+    return qe.FieldCondition(one.key, match=qe.MatchAny(values))
