@@ -302,7 +302,7 @@ def test_an_upload_tells_its_progress_and_can_be_asked_about(page, tmp_path):
     job = page.locator(".job").first
     expect(job).to_contain_text("ferry.md")
     expect(job.locator(".state")).to_have_text("done")
-    expect(job).to_contain_text("1 documents")
+    expect(job).to_contain_text("1 document ·")
     expect(job.get_by_role("progressbar")).to_have_js_property("position", 1)
     expect(page.locator("#collection")).to_have_value("dropped")
     page.get_by_role("link", name="Ask").click()
@@ -379,7 +379,11 @@ def test_a_gateway_that_is_gone_is_said_plainly(page):
     page.route("**/v1/answers", lambda route: route.abort())
     page.locator("#question").fill(PLUTO)
     page.locator("#question").press("Enter")
-    expect(page.locator(".entry").first.get_by_role("alert")).to_contain_text("The gateway cannot be reached")
+    entry = page.locator(".entry").first
+    expect(entry.get_by_role("alert")).to_contain_text("The gateway cannot be reached")
+    page.unroute("**/v1/answers")
+    entry.get_by_role("button", name="Ask again").click()
+    expect(entry.locator(".words")).to_contain_text("dwarf planet")
 
 
 XSS = [

@@ -16,20 +16,25 @@ class Entry {
     Object.assign(this, { question, collection });
     this.when = el("p", { class: "moment" });
     this.place = el("div", {});
-    const side = { type: "button", class: "quiet", onclick: () => compare(this) };
+    const button = (onclick, text) => el("button", { type: "button", class: "quiet", onclick }, text);
+    const actions = [
+      button(() => this.ask(this.wanted), "Ask again"),
+      button(() => compare(this), "Compare with another moment"),
+    ];
     this.node = el(
       "article",
       { class: "entry", "aria-label": question },
       el("h3", { class: "question" }, question),
       this.when,
       this.place,
-      el("p", { class: "actions" }, el("button", side, "Compare with another moment")),
+      el("p", { class: "actions" }, ...actions),
     );
   }
 
   async ask(moment) {
     this.asking?.abort();
     const asking = (this.asking = new AbortController());
+    this.wanted = moment;
     const [before, since] = [this.answered, this.moment];
     this.when.textContent = `${momentText(moment)} · ${this.collection}`;
     const view = new AnswerView(this.collection);

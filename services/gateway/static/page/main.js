@@ -41,7 +41,7 @@ const start = async () => {
   const toCompare = (entry) => {
     location.hash = "#compare";
     turnTo("compare");
-    compare.prepare(entry.question, entry.moment);
+    compare.prepare(entry.question, entry.wanted);
   };
   const ask = new AskPage({ collection, compare: toCompare });
   const changed = () => {

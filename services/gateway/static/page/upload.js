@@ -9,7 +9,8 @@ const TRIES = 5;
 
 const counted = (counts) =>
   Object.entries(counts)
-    .map(([name, count]) => `${count} ${name}`)
+    .filter(([, count]) => count)
+    .map(([name, count]) => `${count} ${count === 1 ? name.replace(/s$/, "") : name}`)
     .join(" · ");
 
 /** A job on the page. */
