@@ -12,6 +12,9 @@ from services.common.nodes.retriever import Query, Target
 INTEGERS = ("valid_from", "valid_to", "recorded_from", "recorded_to")
 KEYWORDS = ("tenant", "collection", "target", "metadata")
 
+_EXACT = 2**53
+"""Below it float64 holds every integer (IEEE 754)."""
+
 
 @dataclass(frozen=True, slots=True)
 class AnyOf:
@@ -73,15 +76,21 @@ def _of_collection(tenant: str, collection: str) -> list[AnyOf]:
 
 def _at_most(key: str, when: int) -> tuple[Within, range]:
     """Ranges take float64, which holds every microsecond of the years 1685 to 2255 only. Elsewhere the bound moves
-    outwards to the next float64 (by 32 µs at most) and the integers in between are excluded by name."""
+    outwards by a float64 or two (32 µs each at most), and the integers in between are excluded by name. That is exact
+    whether the engine makes the bound an integer or the integer a float64."""
     bound = float(when)
+    if abs(when) < _EXACT:
+        return Within(key, at_most=bound), range(0)
     if int(bound) < when:
         bound = math.nextafter(bound, math.inf)
-    return Within(key, at_most=bound), range(when + 1, int(bound) + 1)
+    return Within(key, at_most=bound), range(when + 1, int(math.nextafter(bound, math.inf)))
 
 
 def _above(key: str, when: int) -> tuple[Within, range]:
     bound = float(when)
+    if abs(when) < _EXACT:
+        return Within(key, above=bound), range(0)
     if int(bound) > when:
         bound = math.nextafter(bound, -math.inf)
+    bound = math.nextafter(bound, -math.inf)
     return Within(key, above=bound), range(int(bound) + 1, when + 1)
