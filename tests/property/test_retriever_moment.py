@@ -3,13 +3,14 @@
 Each example is a seed: the versions and corrections of some documents in several tenants and collections, applied to
 every backend in stretches of random length, some of them twice. A row is one search of a (history, tenant, moment,
 filter) in all of the backends; it must find what is visible, and nothing else. ALMANAC_PROPERTY_ROWS sets how many rows
-there are in all; `pytest -v` prints how many there were, a failure prints its seed.
+there are in all; `pytest -v` prints how many each backend had, a failure prints its seed.
 """
 
 import asyncio
 import math
 import os
 import random
+from collections import Counter
 from dataclasses import dataclass, field, replace
 
 from hypothesis import HealthCheck, Phase, given, settings
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from services.common.moment import OPEN_END, OPEN_START, Extent, Moment, Span, parse_instant
 from services.common.nodes.retriever import Close, Point, Target
 from services.common.timeline import Assertion, apply_splice, assertion_span, replay, splice
-from tests.fakes.retriever import BACKENDS, apply, changes, index_directory, query, retriever_over, vector
+from tests.fakes.retriever import BACKENDS, QDRANT_URL, apply, changes, index_directory, query, retriever_over, vector
 
 ROWS = int(os.environ.get("ALMANAC_PROPERTY_ROWS", "1000"))
 PLACES = [(tenant, collection) for tenant in ("acme", "rival", "third") for collection in ("notes", "other")]
@@ -142,8 +143,7 @@ async def check(retriever, collection, moment, chosen):
     assert len(hits) == len(expected)
 
 
-async def run(seed):
-    """Returns how many rows were checked, each in every backend."""
+async def run(seed, checked):
     rng = random.Random(seed)
     collections = [random_collection(rng, tenant, name, DOCUMENTS) for tenant, name in PLACES]
     rows = [(collection, *row) for collection in collections for row in random_rows(rng, collection)]
@@ -152,13 +152,19 @@ async def run(seed):
             retriever = retriever_over(backend, directory)
             for collection in collections:
                 await feed(rng, retriever, collection)
-            await asyncio.gather(*(check(retriever, *row) for row in rows))
+            searched = sample(backend, rows)
+            await asyncio.gather(*(check(retriever, *row) for row in searched))
             await retriever.close()
-    return len(rows)
+            checked[backend] += len(searched)
+
+
+def sample(backend, rows):
+    """Qdrant's client filters in Python without a server, some 15 ms a search: every fourth row."""
+    return rows[::4] if backend == "qdrant" and not QDRANT_URL else rows
 
 
 def test_what_is_visible_is_what_the_replay_of_the_log_says(request, capsys):
-    checked = []
+    checked = Counter()
 
     @settings(
         max_examples=max(1, math.ceil(ROWS / ROWS_A_SEED)),
@@ -170,10 +176,11 @@ def test_what_is_visible_is_what_the_replay_of_the_log_says(request, capsys):
     )
     @given(st.integers(0, 2**32 - 1))
     def holds(seed):
-        checked.append(asyncio.run(run(seed)))
+        asyncio.run(run(seed, checked))
 
     holds()
-    assert sum(checked) >= ROWS
+    assert min(checked[backend] for backend in BACKENDS) >= ROWS // 4 and checked["memory"] >= ROWS
     if request.config.get_verbosity() > 0:
         with capsys.disabled():
-            print(f"\n{sum(checked)} rows in each of {', '.join(BACKENDS)}: no forbidden hit, none missing")
+            rows = ", ".join(f"{backend} {checked[backend]}" for backend in BACKENDS)
+            print(f"\nrows checked: {rows}; no forbidden hit, none missing")
