@@ -23,6 +23,9 @@ Group = tuple[Place, Moment, tuple[tuple[str, tuple[str, ...]], ...], bool]
 
 _GRAPH_SHARE = 0.1
 """The share of allowed rows below which a graph loses its way: recall@10 of 1.0 at 25 %, of 0.43 at 1 %."""
+_ROUGH = 300
+"""Coarse candidates at least: of 200,000 rows with one bit a dimension 40 give a recall@10 of 0.745, 120 of 0.957, 200
+of 0.992, 400 of 0.998, and cost about the same."""
 _BLOCK = 8_192
 """Full vectors compared at once: 12 MiB at 384 dimensions."""
 
@@ -125,7 +128,7 @@ class DenseStage:
 
     def _through(self, coarse: Coarse, vectors: Vectors, allowed: Rows, wanted: int) -> list[Ranked]:
         funnel = self._definition.funnel
-        rough = math.ceil(wanted * funnel.oversampling) if funnel.rescore else wanted
+        rough = max(_ROUGH, math.ceil(wanted * funnel.oversampling)) if funnel.rescore else wanted
         rough = min(rough, len(allowed))
         ids, scores = coarse.search(projected(vectors, self._definition), allowed, rough)
         if (ids < 0).any():  # only every full vector can tell what the graph did not reach
