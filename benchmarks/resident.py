@@ -17,7 +17,7 @@ from services.retriever.settings import RetrieverSettings
 
 LEFT_OUT = {
     "edge": ("vector_storage-dense/", "vector_storage-lexical/", "payload_storage"),
-    "faiss": ("vectors.bin", "vector_storage-lexical/", "payload_storage"),
+    "faiss": ("vectors.bin", "texts.bin", "vector_storage-lexical/", "payload_storage"),
 }
 """Files that are read only for the few points of a hit list, or by the next build: full vectors, payloads, and the
 sparse vectors, whose inverted index is beside them."""
