@@ -73,12 +73,14 @@ class FeastStore:
 
     @contextmanager
     def _writing_registry(self) -> Iterator[None]:
-        """Only a process that was killed leaves the mark."""
+        """What is killed or cancelled leaves the mark."""
         self._unfinished.touch()
         try:
             yield
-        finally:
+        except Exception:
             self._unfinished.unlink(missing_ok=True)
+            raise
+        self._unfinished.unlink(missing_ok=True)
 
     async def plan(self) -> str:
         """What applying the definitions would do, a change a line. Raises Conflict where it would be refused."""
