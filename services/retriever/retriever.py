@@ -56,6 +56,9 @@ class IndexRetriever:
         if generation is None:
             raise BehindWatermark(f"nothing has been applied to generation {scope.generation!r} yet; ask again shortly")
         progress = await generation.progress(scope.tenant, scope.collection)
+        if progress.watermark < scope.moment.known_at:  # another process may have applied it
+            durable = await generation.run(lambda index: index.watermark(scope.tenant, scope.collection))
+            await progress.advance(max(progress.watermark, durable))
         await progress.reach(scope.moment.known_at, self._patience())
         funnel = generation.index.definition.funnel
         if query.vector is not None and not funnel.lexical:

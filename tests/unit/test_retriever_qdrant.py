@@ -7,13 +7,25 @@ import pytest
 from qdrant_client import models
 
 from services.common.errors import Unavailable
+from services.common.moment import OPEN_END, OPEN_START
 from services.common.nodes.funnel import Funnel, Quantization, Rotation
 from services.retriever.backends import open_engine
 from services.retriever.backends.base import Definition
 from services.retriever.backends.qdrant import schema
 from services.retriever.backends.qdrant.search import Searcher
 from services.retriever.backends.qdrant.server import Server
-from tests.fakes.retriever import QDRANT_URL, changes, engine_settings, index_directory, point, query, vector
+from tests.fakes.retriever import (
+    QDRANT_URL,
+    apply,
+    changes,
+    engine_settings,
+    found,
+    index_directory,
+    point,
+    query,
+    retriever_over,
+    vector,
+)
 
 FUNNEL = Funnel(dimensions=4, rotation=Rotation.PCA, quantization=Quantization.BINARY, oversampling=3)
 
@@ -120,6 +132,16 @@ def test_processes_see_each_others_generations_watermarks_and_points(home):
     assert reader.watermark("acme", "notes") == 7
     (found,) = reader.search([(query(vector=vector(1)), 10)])
     assert [candidate.item_id for candidate in found.dense] == ["p"]
+
+
+async def test_a_retriever_searches_what_another_has_applied(home):
+    writer, reader = (retriever_over("qdrant", home) for _ in range(2))
+    for end in (10, 20):
+        one = point(f"p{end}", recorded=(end, OPEN_END))
+        await apply(writer, changes([one]), start=OPEN_START if end == 10 else 10, end=end)
+        assert f"p{end}" in await found(reader, known_at=end)
+    await writer.close()
+    await reader.close()
 
 
 @pytest.mark.skipif(bool(QDRANT_URL), reason="reads the client's own collections")
