@@ -26,6 +26,7 @@ from benchmarks.footprint import on_disk, resident
 from benchmarks.scifact import SciFact
 from pipelines.evaluation import Targets, retrieval_figures
 from pipelines.rotate import fit
+from services.common.logging import configure
 from services.common.nodes.funnel import DEFAULT, PLAIN, Funnel, Quantization, Rotation
 from services.common.nodes.retriever import Changes, Hit, Query, Target
 from services.retriever.retriever import IndexRetriever, build
@@ -199,6 +200,7 @@ def main() -> int:
         "--funnels", nargs="*", default=list(_COARSE), choices=list(_COARSE), help="of the coarse ones"
     )
     chosen = options.parse_args()
+    configure("retrieval", "warning")  # standard output is the report's
     return publish("retrieval", TARGETS, chosen.json, lambda: measure(chosen.documents, chosen.funnels))
 
 

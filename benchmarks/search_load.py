@@ -10,6 +10,9 @@ All sides hold the same SciFact passages and vectors, are asked the same queries
 - `haystack`: one process with Haystack's BM25 and embedding retrievers in memory and its distribution-based joiner,
   asked by its own threads, in a virtual environment of its own; no moment, no filter, no calls between processes.
 
+Searches that wait are searched in one engine call: the times of `dense` and `lexical` are those of the whole call, and
+`queue_and_call` is what is left of `retrieve`.
+
 `held`: the least ratio of a throughput to the one at fewer clients. `over_haystack` and `over_bare_engine`: the
 retriever's throughput over theirs, at the most clients.
 """
