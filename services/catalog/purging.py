@@ -26,8 +26,8 @@ _TABLES = (
 def purge(engine: Engine) -> None:
     """Write the database anew, so that neither free pages nor its log hold what was deleted. Writers wait meanwhile.
 
-    PostgreSQL: the planner's samples are taken anew as well; its write-ahead log and archives keep the old rows until they are recycled. Raises Unavailable where
-    the database is too busy.
+    PostgreSQL: the planner's samples are taken anew as well; its write-ahead log and archives keep the old rows until
+    they are recycled. Raises Unavailable where the database is too busy.
     """
     if engine.dialect.name == "sqlite":
         with closing(engine.raw_connection()) as connection:
