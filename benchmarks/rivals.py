@@ -20,7 +20,7 @@ from benchmarks.common import ROOT, Figures
 from benchmarks.scifact import SciFact
 
 REQUIREMENTS = ROOT / "benchmarks" / "haystack.txt"
-ENVIRONMENT = ROOT / "benchmarks" / "out" / "haystack-venv"
+ENVIRONMENT = ROOT / ".venv-haystack"
 _INSTALL_SECONDS = 900
 
 
