@@ -1,8 +1,8 @@
 """Features at a moment: the point-in-time index against Feast's historical join and its online store, in one process.
 
 The same questions go to all of them in turns: 20 entities drawn at random, at a moment drawn at random, known at it.
-The rows lie in files as appends leave them, each half as large as the one before. Feast joins with DuckDB, the faster of
-its stores for files.
+The rows lie in files as appends leave them, each half as large as the one before. Feast joins with DuckDB, the faster
+of its stores for files.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ async def _measure(few: int, many: int, rounds: int, joins: int) -> Figures:
         small, large = Side(Path(home) / "small", few), Side(Path(home) / "large", many)
         try:
             started = time.perf_counter()
-            await small.backend.materialize(FACTS)
+            await small.materialize()
             print(f"materialized in {time.perf_counter() - started:.1f} s", file=sys.stderr)
             return await _compare(small, large, rounds, joins)
         finally:
@@ -99,10 +99,14 @@ class Side:
     async def join(self, entities: Sequence[str], when: int) -> list[FeatureRow]:
         return await self.node.training(TENANT, COLLECTION, FACTS, [(entity, when) for entity in entities])
 
+    async def materialize(self) -> None:
+        await self.backend.materialize(FACTS)
+        self.feast: Any = self.backend._feast._open()
+        self.service = self.feast.get_feature_service("facts_v1")
+
     def online(self, entities: Sequence[str]) -> Mapping[str, Any]:
-        store = self.backend._feast._open()
         rows = [{"entity_key": entity_key(TENANT, COLLECTION, entity)} for entity in entities]
-        found: Mapping[str, Any] = store.get_online_features(store.get_feature_service("facts_v1"), rows).to_dict()
+        found: Mapping[str, Any] = self.feast.get_online_features(self.service, rows).to_dict()
         return found
 
     async def close(self) -> None:

@@ -118,6 +118,25 @@ async def test_materializing_again_changes_nothing(backend):
         assert read(backend, "again", "never-seen") == ["same", None]
 
 
+async def test_after_the_first_time_only_what_changed_is_written(backend, monkeypatch):
+    soon = now() + 1_500_000
+    rows = [fact("soon", "future", soon, 7), fact("early", "old", EARLY, 6)]
+    await append(backend, OPEN_START, 9, fact("soon", "present", LONG_AGO, 5), *rows)
+    await backend.materialize(FACTS)
+    assert read(backend, "soon", "early") == ["present", "old"]
+    written = []
+    write = backend._feast.write
+    monkeypatch.setattr(backend._feast, "materialize", None)
+    monkeypatch.setattr(backend._feast, "write", lambda view, rows: (written.append(len(rows)), write(view, rows)))
+    await append(backend, 9, 19, fact("early", "corrected", OPEN_START, 15), fact("early", "new", EARLY, 16))
+    await backend.materialize(FACTS)
+    assert read(backend, "early") == ["new"]
+    await asyncio.sleep(max(0.0, (soon - now()) / 1e6) + 0.01)
+    await backend.materialize(FACTS)
+    assert read(backend, "soon", "early") == ["future", "new"]
+    assert sum(written) == 2
+
+
 async def test_an_erased_entity_leaves_it_and_its_neighbours_stay(backend):
     await append(backend, OPEN_START, 9, fact("erased", "gone", LONG_AGO, 5), fact("kept", "here", LONG_AGO, 6))
     await backend.materialize(FACTS)

@@ -31,6 +31,9 @@ from services.features.views import VIEWS, View, entity_key, find_view
 
 Result = TypeVar("Result")
 
+_MOST_CHANGED = 100_000
+"""Of more entities Feast materializes all."""
+
 
 class FeastBackend:
     """One process owns the directory. Raises Conflict where another one does."""
@@ -50,6 +53,9 @@ class FeastBackend:
         self._writing = asyncio.Lock()
         self._rearranging = asyncio.Lock()
         """Held while files that are there go or are read by Feast, neither of which may disturb the other."""
+        self._materialized: dict[str, int] = {}
+        self._changed: dict[str, set[str]] = {}
+        """Entities with new rows, of views that have been materialized by this process."""
         self._merging: dict[str, asyncio.Task[None]] = {}
         self._preparing: asyncio.Task[None] | None = None
         self._views: Mapping[str, View] = {}
@@ -104,6 +110,8 @@ class FeastBackend:
         if pending.store is not self._stores[view]:
             raise Conflict(f"the definition of {view} changed while rows were appended; append them again")
         pending.show()
+        if view in self._changed:
+            self._changed[view] |= pending.keys
         self._watermarks.advance(view, stretch.tenant, stretch.collection, stretch.end)
 
     def _merge_soon(self, view: str) -> None:
@@ -141,12 +149,31 @@ class FeastBackend:
             await _uninterrupted(asyncio.to_thread(store.remove, lambda keys: pc.starts_with(keys, prefix)))
 
     async def materialize(self, view: str) -> int:
+        """The first time in a process through Feast, all of it; then only what has changed since."""
         await self.prepare()
         async with self._rearranging:
-            reached = now()
-            if self._stores[view].known_to_feast():
-                await _uninterrupted(asyncio.to_thread(self._feast.materialize, view, reached))
+            reached, since = now(), self._materialized.get(view)
+            changed, self._changed[view] = self._changed.get(view, set()), set()
+            try:
+                if since is None or len(changed) > _MOST_CHANGED:
+                    await _uninterrupted(asyncio.to_thread(self._materialize_all, view, reached))
+                else:
+                    await _uninterrupted(asyncio.to_thread(self._materialize, view, changed, since, reached))
+            except BaseException:
+                self._changed[view] |= changed
+                raise
+            self._materialized[view] = reached
         return reached
+
+    def _materialize_all(self, view: str, until: int) -> None:
+        if self._stores[view].known_to_feast():
+            self._feast.materialize(view, until)
+
+    def _materialize(self, view: str, changed: set[str], since: int, until: int) -> None:
+        store = self._stores[view]
+        keys = sorted(changed | store.begun(since, until))
+        rows = store.latest(keys, until, until)
+        self._feast.write(store.view, [row for row in rows if row is not None])
 
     async def training(self, view: str, asked: Sequence[tuple[str, int]]) -> list[Mapping[str, Value] | None]:
         await self.prepare()

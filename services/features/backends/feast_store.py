@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from services.common.errors import Conflict, Internal
-from services.common.nodes.features import Value
+from services.common.nodes.features import FeatureRow, Value
 from services.features.backends.online import JOIN_KEY, erase_redis, erase_sqlite
 from services.features.span import FEAST_SPAN
 from services.features.views import View
@@ -105,6 +105,17 @@ class FeastStore:
         _recover(store, names)
         with self._writing_registry():
             store.materialize(_datetime(FEAST_SPAN.start), _datetime(until), feature_views=names)
+
+    def write(self, view: View, rows: Sequence[FeatureRow]) -> None:
+        """Put rows into the online store, one an entity; blocks."""
+        import pandas as pd
+
+        columns: dict[str, Any] = {name: [row.values[name] for row in rows] for name in view.fields}
+        columns[JOIN_KEY] = [row.entity for row in rows]
+        columns["event_timestamp"] = [_datetime(max(row.event, FEAST_SPAN.start)) for row in rows]
+        columns["created"] = [_datetime(max(row.created, FEAST_SPAN.start)) for row in rows]
+        if rows:
+            self._open().write_to_online_store(view.name, df=pd.DataFrame(columns))
 
     def historical(self, view: View, asked: Sequence[tuple[str, int]]) -> list[Mapping[str, Value] | None]:
         """Feast's own point-in-time join of (entity key, instant), as known at that instant; blocks."""

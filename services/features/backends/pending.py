@@ -23,8 +23,10 @@ class Pending:
         self._within: list[Path] = []
         self._beyond: list[Path] = []
         self._early: list[pa.Table] = []
+        self.keys: set[str] = set()
 
     def add(self, table: pa.Table) -> None:
+        self.keys.update(table.column("entity_key").unique().to_pylist())
         within = _in_feast_span(table)
         name = stretch_name(self._stretch, str(len(self._within) + len(self._beyond)))
         for files, staged, chosen in (

@@ -85,6 +85,17 @@ class ViewStore:
     def _expired(self, row: FeatureRow | None, as_of: int) -> bool:
         return row is not None and 0 < self.view.ttl < as_of - row.event
 
+    def begun(self, since: int, until: int) -> set[str]:
+        """The keys of rows whose event lies after `since` and not after `until`."""
+        held = self._held
+        parts = [(columns, held.rows) for columns, _ in held.index.parts([])]
+        parts += [(run.columns, run.rows) for run in held.runs.values()]
+        found: set[str] = set()
+        for columns, rows in parts:
+            at = np.flatnonzero((columns.event > since) & (columns.event <= until))
+            found |= {row.entity for row in rows.get(columns.names(at), at, at)}
+        return found
+
     def known_to_feast(self) -> bool:
         """Whether there is any file for Feast to read; without one it fails."""
         return bool(self.within.files())
