@@ -15,6 +15,7 @@ document = Entity(
     value_type=ValueType.STRING,
     description="A document of a collection; the key is tenant, collection and document id, split by U+001F.",
     owner=OWNER,
+    tags={"key": "tenant, collection, document"},
 )
 
 documents_source = FileSource(

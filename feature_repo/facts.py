@@ -15,6 +15,7 @@ question = Entity(
     value_type=ValueType.STRING,
     description="A canonical question; the key is tenant, collection and question key, split by U+001F.",
     owner=OWNER,
+    tags={"key": "tenant, collection, question"},
 )
 
 facts_source = FileSource(

@@ -30,7 +30,7 @@ class Plan:
 
 
 def plan(before: Mapping[str, View], after: Mapping[str, View]) -> Plan:
-    """A view or a field may come or go; rows of a field that goes stay in their files until those are written anew. A
+    """A view or a field may come or go: the files of a view that goes stay, a field that goes is taken out of them. A
     field that is to have another type is refused, for its rows cannot be read as that."""
     both = sorted(before.keys() & after.keys())
     fields = {name: (before[name].fields, after[name].fields) for name in both}
