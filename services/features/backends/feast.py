@@ -110,7 +110,7 @@ class FeastBackend:
         if pending.store is not self._stores[view]:
             raise Conflict(f"the definition of {view} changed while rows were appended; append them again")
         pending.show()
-        if view in self._changed:
+        if view in self._changed and len(self._changed[view]) <= _MOST_CHANGED:
             self._changed[view] |= pending.keys
         self._watermarks.advance(view, stretch.tenant, stretch.collection, stretch.end)
 

@@ -80,7 +80,8 @@ class ParquetDirectory:
 
     def show(self, staged: Sequence[Path]) -> list[Path]:
         shown = [path.replace(self.place(path)) for path in staged]
-        sync_directory(self.directory)
+        if shown:
+            sync_directory(self.directory)
         return shown
 
     def remove(self, paths: Iterable[Path]) -> None:
