@@ -54,7 +54,9 @@ def test_what_is_erased_is_in_no_row_and_in_no_page_of_postgresql(stack, postgre
     assert stack.json("ingest", str(path), "--collection", "erasing", "--wait")["failed"] == 0
     stack.ask("Who is the keeper of the lighthouse?", collection="erasing")
     for marker in (b"zanzibarquux", b"titelmarkequux"):
-        assert {"passages", "versions", "answers"} & rows_with(stack.env["ALMANAC_CATALOG_URL"], marker) and pages_with(postgres, marker)
+        assert {"passages", "versions", "answers"} & rows_with(stack.env["ALMANAC_CATALOG_URL"], marker) and pages_with(
+            postgres, marker
+        )
     assert stack.json("erase", "secret", "--collection", "erasing", "--yes")["job"]["state"] == "done"
     for marker in (b"zanzibarquux", b"titelmarkequux"):
         assert not rows_with(stack.env["ALMANAC_CATALOG_URL"], marker) and not pages_with(postgres, marker)

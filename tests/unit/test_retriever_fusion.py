@@ -35,7 +35,9 @@ def test_scores_equal_the_engines_own_fusion(tmp_path):
 
 
 def test_a_hit_says_which_stages_found_it():
-    hits = {hit.item_id: hit for hit in fuse(Candidates(stage({"a": 0.9, "b": 0.1}), stage({"b": 7.0, "c": 3.0})), 9).hits}
+    hits = {
+        hit.item_id: hit for hit in fuse(Candidates(stage({"a": 0.9, "b": 0.1}), stage({"b": 7.0, "c": 3.0})), 9).hits
+    }
     assert [(hits[item].dense, hits[item].lexical) for item in "abc"] == [(0.9, None), (0.1, 7.0), (None, 3.0)]
     assert [(hits[item].dense_rank, hits[item].lexical_rank) for item in "abc"] == [(1, None), (2, 1), (None, 2)]
 
