@@ -88,11 +88,11 @@ async def test_the_event_loop_stays_free_and_a_cancelled_commit_is_still_known()
 
 def test_state_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
     path = tmp_path / "state.json"
-    State(path, 8).advance("acme", "a/b.c", 5)
+    State(path, 8).advance("acme", "a/b.c", 5, 0)
     state = State.read(path)
     monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
-        state.advance("acme", "a/b.c", 6)
+        state.advance("acme", "a/b.c", 6, 0)
     assert state.watermark("acme", "a/b.c") == 5
     kept = State.read(path)
     assert (kept.dimensions, kept.watermark("acme", "a/b.c"), kept.watermark("acme", "z")) == (8, 5, OPEN_START)

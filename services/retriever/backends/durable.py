@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import mmap
 import os
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
+
+from services.common.errors import Unavailable
 
 
 def save_json(path: Path, value: Any) -> None:
@@ -30,6 +33,17 @@ def sync_directory(path: Path) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def own(directory: Path) -> IO[str]:
+    """Take the directory for this process alone, until the file is closed. Raises Unavailable where another has it."""
+    held = (directory / "lock").open("w")
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        held.close()
+        raise Unavailable(f"another process has the index at {directory} open; stop it, or use another home") from None
+    return held
 
 
 class AppendedRecords:

@@ -11,8 +11,9 @@ import shutil
 from pathlib import Path
 
 from services.retriever.backends.base import Definition
+from services.retriever.backends.durable import sync_directory
 from services.retriever.backends.edge.index import EdgeIndex, Options
-from services.retriever.backends.edge.state import State, sync_directory
+from services.retriever.backends.edge.state import State
 from services.retriever.settings import RetrieverSettings
 
 

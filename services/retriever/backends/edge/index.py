@@ -21,6 +21,7 @@ import qdrant_edge as qe
 from services.common.errors import Conflict, InvalidRequest
 from services.common.nodes.retriever import Close, Contents, Point, Query, fingerprint
 from services.retriever.backends.base import Build, Candidates
+from services.retriever.backends.durable import own
 from services.retriever.backends.edge.build import EdgeBuild
 from services.retriever.backends.edge.filter import of_collection, of_document
 from services.retriever.backends.edge.points import dense_vectors, engine_id, extent, payload
@@ -60,6 +61,8 @@ class EdgeIndex:
         """The points written since a build began, None where none is under way."""
         self._replayed = 0
         """How many of them the build has taken along."""
+        # The engine guards a shard by its write-ahead log, and there is none.
+        self._owned = own(directory)
         remove_leftovers(directory, state.shard)
         self._shard = load_shard(directory / state.shard)
         self._points = self.count()
@@ -173,6 +176,7 @@ class EdgeIndex:
         return EdgeBuild(self, self._directory / self._state.shard, self._directory / fresh_name())
 
     def close(self) -> None:
+        self._owned.close()
         if self._shard is None:
             return
         if self._directory.exists():  # else somebody has removed it, and there is nothing to flush to

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Self
@@ -13,6 +12,7 @@ import numpy as np
 from services.common.moment import OPEN_START
 from services.common.nodes.funnel import PLAIN, Funnel, Rotation
 from services.retriever.backends.base import Definition
+from services.retriever.backends.durable import save_json
 
 _BASIS = "basis.npy"
 
@@ -67,26 +67,10 @@ class State:
         self._change(watermarks=watermarks, unbuilt=unbuilt)
 
     def save(self) -> None:
-        """Write, fsync, rename, fsync the directory: a crash leaves either the old state or the new."""
-        written = self.path.with_suffix(".new")
         held = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "path"}
-        with written.open("w", encoding="utf-8") as file:
-            json.dump({**held, "funnel": self.funnel.to_json()}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        written.replace(self.path)
-        sync_directory(self.path.parent)
+        save_json(self.path, {**held, "funnel": self.funnel.to_json()})
 
     def _change(self, **changed: Any) -> None:
         replace(self, **changed).save()
         for name, value in changed.items():
             setattr(self, name, value)
-
-
-def sync_directory(path: Path) -> None:
-    """Make what was created or renamed in the directory survive a crash."""
-    directory = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
