@@ -2,7 +2,7 @@
 
 Clustered vectors with random extents in one large tenant beside many small ones. Recall is measured against an
 exhaustive search in numpy. "With a moment" is a search at a moment at which a share of the points passes; "without" is
-the same search at one at which all of them do.
+the engine's same search without any filter (for faiss: at a moment at which all points pass).
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from services.common.nodes.retriever import Point, Query, Target, Vectors
 from services.common.nodes.scope import Scope
 from services.retriever.backends import open_engine
 from services.retriever.backends.base import Build, Definition, Index
+from services.retriever.backends.edge.index import EdgeIndex
+from services.retriever.backends.edge.plan import Plan, request
 from services.retriever.settings import RetrieverSettings
 
 SHARES = {"100": 1.0, "25": 0.25, "1": 0.01, "0_01": 0.0001}
@@ -39,7 +41,9 @@ TARGETS: Targets = {
     "resident_memory_ratio": {"max": 1 / 3},
     "small_tenant_ratio": {"max": 1.25},
 }
-DIMENSIONS, CLUSTERS, SPREAD = 384, 200, 0.6
+DIMENSIONS, CLUSTERS, SPREAD = 384, 1_000, 0.6
+"""Harder for one-bit codes than real passages are: of the ten best, 57 % are among the 40 nearest codes (exhaustively,
+200,000 vectors); of SciFact's 9,897 passages with MiniLM's vectors, 87 %."""
 LARGE, SMALL, COLLECTION, GENERATION = "large", "small-{}", "notes", "g1"
 SMALL_POINTS = 20
 SLICE = 256
@@ -141,13 +145,28 @@ def _searched(index: Index, held: Corpus, asked: Vectors) -> Figures:
         figures[f"recall_at_10_{name}"] = round(hits / sum(len(right) for right in truth), 4)
         figures[f"ms_{name}"] = round(statistics.median(_times(index, asked, share)), 3)
         figures[f"plan_{name}"] = sorted(methods)
-    narrow = [figures[f"ms_{name}"] for name in SHARES if name != "100"]
-    figures["latency_with_moment_ratio"] = round(max(narrow) / figures["ms_100"], 2)
+    figures["ms_without"] = round(_without(index, asked) or figures["ms_100"], 3)
+    slowest = max(figures[f"ms_{name}"] for name in SHARES)
+    figures["latency_with_moment_ratio"] = round(slowest / figures["ms_without"], 2)
     batch = [(query(vector, 1.0), DEPTH) for vector in asked[:32]]
     began = time.perf_counter()
     index.search(batch)
     figures["ms_each_of_32_together"] = round((time.perf_counter() - began) * 1000 / len(batch), 3)
     return figures
+
+
+def _without(index: Index, asked: Vectors) -> float | None:
+    """Median milliseconds of the engine's same search without any filter; None where there is no door for it."""
+    if not isinstance(index, EdgeIndex):
+        return None
+    plan = Plan("graph", index.count(), index.count())
+
+    def timed(vector: Vectors) -> float:
+        began = time.perf_counter()
+        index.serving().query(request(query(vector), None, plan, index.definition, DEPTH))
+        return (time.perf_counter() - began) * 1000
+
+    return statistics.median([timed(vector) for vector in asked])
 
 
 def _truth(held: Corpus, asked: Vectors, share: float) -> list[set[str]]:

@@ -107,7 +107,7 @@ async def test_a_rewrite_that_was_killed_leaves_the_index_as_it_was(index_dir):
     steps = index.rewrite()
     assert next(steps)
     index._shard.close()  # no step more, no clearing away: as if killed
-    index._owned.close()
+    index._release()
     half = index_dir / "index" / "g1" / "shard-half"
     half.mkdir()
     retriever = retriever_over("edge", index_dir)

@@ -7,7 +7,7 @@ import json
 import mmap
 import os
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -35,13 +35,14 @@ def sync_directory(path: Path) -> None:
         os.close(directory)
 
 
-def own(directory: Path) -> IO[str]:
-    """Take the directory for this process alone, until the file is closed. Raises Unavailable where another has it."""
-    held = (directory / "lock").open("w")
+def own(directory: Path) -> int:
+    """Take the directory for this process alone until the descriptor is closed. Raises Unavailable where another has
+    it."""
+    held = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        held.close()
+        os.close(held)
         raise Unavailable(f"another process has the index at {directory} open; stop it, or use another home") from None
     return held
 

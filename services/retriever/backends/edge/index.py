@@ -8,6 +8,7 @@ searched exhaustively.
 from __future__ import annotations
 
 import os
+import weakref
 from collections import defaultdict
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
@@ -62,7 +63,7 @@ class EdgeIndex:
         self._replayed = 0
         """How many of them the build has taken along."""
         # The engine guards a shard by its write-ahead log, and there is none.
-        self._owned = own(directory)
+        self._release = weakref.finalize(self, os.close, own(directory))
         remove_leftovers(directory, state.shard)
         self._shard = load_shard(directory / state.shard)
         self._points = self.count()
@@ -176,7 +177,7 @@ class EdgeIndex:
         return EdgeBuild(self, self._directory / self._state.shard, self._directory / fresh_name())
 
     def close(self) -> None:
-        self._owned.close()
+        self._release()
         if self._shard is None:
             return
         if self._directory.exists():  # else somebody has removed it, and there is nothing to flush to
