@@ -246,9 +246,7 @@ async def test_a_retriever_killed_in_any_phase_loses_nothing_and_builds_by_itsel
     assert len(list((home / "index" / "g1").glob("shard*"))) == 1
     await retriever.close()
     for process in json.loads(died.stdout or "[]"):
-        await asyncio.to_thread(
-            eventually, lambda process=process: gone(process), 10, "a builder lives on"
-        )
+        await asyncio.to_thread(eventually, lambda process=process: gone(process), 10, "a builder lives on")
 
 
 def gone(process):
