@@ -21,6 +21,16 @@ settings.register_profile(
 settings.load_profile("almanac")
 
 
+SLOW_SUITES = ("integration", "e2e", "chaos")
+"""Suites that start processes: part of `make test-all`."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.parent.name in SLOW_SUITES:
+            item.add_marker("slow")
+
+
 def pytest_report_header() -> str:
     return f"almanac: {ROWS} generated histories, seed {SEED}"
 
