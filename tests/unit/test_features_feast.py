@@ -171,7 +171,6 @@ users = FeatureView(name="users", entities=[user], schema=[Field(name="quota", d
 """
 
 
-@pytest.mark.slow
 async def test_a_new_view_needs_only_its_definition_and_keeps_its_types(tmp_path, monkeypatch):
     (tmp_path / "repo").mkdir()
     (tmp_path / "repo" / "users.py").write_text(USERS.format(kind="Float64"))
