@@ -131,6 +131,7 @@ async def test_a_definition_and_contents_survive_a_restart(index_dir, backend):
     await after.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exact_below", [0, 20_000])
 @pytest.mark.parametrize("name", FUNNELS)
 @pytest.mark.parametrize("backend", BACKENDS)
