@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from sqlalchemy import Connection
@@ -30,8 +29,6 @@ from services.catalog.state import all_generations, known_collections
 from services.catalog.vectors import VectorFiles
 from services.common.nodes.features import DOCUMENTS, Features
 from services.common.nodes.retriever import Retriever
-
-Result = TypeVar("Result")
 
 ForgetAnswers = Callable[[Sequence[str]], Awaitable[None]]
 """Drops what is kept of answers outside the catalog, by their ids."""
@@ -59,13 +56,13 @@ class Eraser:
         """Do every step that is not done yet. Raises what stops it; what was done stays done."""
         steps = self._steps(generation)
         names = list(steps)
-        state = (await self._read(lambda tx: erasing.get(tx, job.job_id))).state
+        state = (await self.catalog.reading(lambda tx: erasing.get(tx, job.job_id))).state
         if state == erasing.DONE:
             return
         done = names.index(state) + 1 if state in names else 0
-        await self._write(lambda tx: jobs.set_total(tx, job.job_id, len(names)))
+        await self.catalog.writing(lambda tx: jobs.set_total(tx, job.job_id, len(names)))
         for number in range(done, len(names)):
-            erasure = await self._read(lambda tx: erasing.get(tx, job.job_id))
+            erasure = await self.catalog.reading(lambda tx: erasing.get(tx, job.job_id))
             await steps[names[number]](erasure)
             last = number == len(names) - 1
             await self._note(job, number + 1, erasing.DONE if last else names[number])
@@ -95,21 +92,21 @@ class Eraser:
         Generations beside the live one may be far behind: there it is enough that whatever is being sent has arrived,
         for what is sent from now on leaves the document out.
         """
-        known = await self._read(known_collections)
+        known = await self.catalog.reading(known_collections)
         [to] = [to for tenant, name, to in known if (tenant, name) == (erasure.tenant, erasure.collection)]
         await self.readers.advance(generation, erasure.tenant, erasure.collection, to)
-        for other in await self._read(all_generations):
+        for other in await self.catalog.reading(all_generations):
             if other.name != generation.name:
                 await self.readers.settle(other, erasure.tenant, erasure.collection)
 
     async def _catalog(self, erasure: Erasure) -> None:
-        await self._write(lambda tx: erasing.delete_document(tx, erasure))
+        await self.catalog.writing(lambda tx: erasing.delete_document(tx, erasure))
 
     async def _answers(self, erasure: Erasure) -> None:
         """Those under way since before the catalog's step may have seen the document."""
         after, more = "", True
         while more:
-            emptied, after = await self._write(partial(self._scrub, erasure, after))
+            emptied, after = await self.catalog.writing(partial(self._scrub, erasure, after))
             await self.forget_answers(emptied)
             more = bool(after)
 
@@ -118,17 +115,17 @@ class Eraser:
         return erasing.scrub_answers(tx, erasure, erasure.updated_at, after, _ANSWERS)
 
     async def _index(self, erasure: Erasure) -> None:
-        for generation in await self._read(all_generations):
+        for generation in await self.catalog.reading(all_generations):
             await self.retriever.drop(beside(generation))
             await self.retriever.erase(generation.name, erasure.tenant, erasure.collection, erasure.doc_id)
 
     async def _vectors(self, erasure: Erasure) -> None:
-        doomed = await self._read(lambda tx: erasing.doomed_files(tx, erasure))
+        doomed = await self.catalog.reading(lambda tx: erasing.doomed_files(tx, erasure))
         for file_id, items in doomed.items():
             await asyncio.to_thread(self._rewrite, file_id, items)
-        mine = await self._read(lambda tx: erasing.passage_ids(tx, erasure))
+        mine = await self.catalog.reading(lambda tx: erasing.passage_ids(tx, erasure))
         await asyncio.to_thread(self._remove_orphans, mine)
-        await self._write(lambda tx: erasing.delete_passages(tx, erasure))
+        await self.catalog.writing(lambda tx: erasing.delete_passages(tx, erasure))
 
     def _remove_orphans(self, unwanted: set[str]) -> None:
         """Files that a killed worker wrote and never committed may hold the document too."""
@@ -158,7 +155,7 @@ class Eraser:
 
     async def _uploads(self, erasure: Erasure) -> None:
         """Uploads that finished jobs of the collection keep for a retry may hold the document."""
-        requests = await self._write(lambda tx: erasing.scrub_jobs(tx, erasure))
+        requests = await self.catalog.writing(lambda tx: erasing.scrub_jobs(tx, erasure))
         for directory in {Path(file["path"]).parent for request in requests for file in request.get("files", ())}:
             await asyncio.to_thread(shutil.rmtree, directory, True)
 
@@ -170,21 +167,7 @@ class Eraser:
             erasing.step_done(tx, job.job_id, state)
             jobs.progress(tx, job.job_id, done, {}, (), job.attempts)
 
-        await self._write(write)
-
-    async def _read(self, work: Callable[[Connection], Result]) -> Result:
-        def within() -> Result:
-            with self.catalog.read() as tx:
-                return work(tx)
-
-        return await asyncio.to_thread(within)
-
-    async def _write(self, work: Callable[[Connection], Result]) -> Result:
-        def within() -> Result:
-            with self.catalog.write() as tx:
-                return work(tx)
-
-        return await asyncio.to_thread(within)
+        await self.catalog.writing(write)
 
 
 def append_tombstone(log: Path, erasure: Erasure) -> None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from functools import partial
 
 from sqlalchemy import Connection
 
@@ -27,8 +27,6 @@ from services.common.batches import batched
 from services.common.nodes.encoder import Encoder
 from services.common.nodes.retriever import Retriever
 from services.common.nodes.scope import Stretch
-
-Result = TypeVar("Result")
 
 STEP_POINTS = 256
 """Points sent to the index between two looks at whether to go on."""
@@ -87,12 +85,12 @@ class Follower:
     async def _stretches(self, rest: Stretch) -> AsyncIterator[tuple[Stretch, int]]:
         """The stretch in parts that are bearable in one go, each with its number of points."""
         while rest.start < rest.end:
-            part, points = await self._read(_first_part, rest)
+            part, points = await self.catalog.reading(partial(_first_part, rest))
             yield part, points
             rest = replace(rest, start=part.end)
 
     async def _encoded(self, generation: Generation, stretch: Stretch) -> AsyncIterator[Step]:
-        texts = await self._read(lambda tx, here: unencoded(tx, generation.encoder, here), stretch)
+        texts = await self.catalog.reading(lambda tx: unencoded(tx, generation.encoder, stretch))
         for items in batched(texts, STEP_TEXTS):
             began = time.monotonic()
             await self._encode(generation, stretch, {item: texts[item] for item in items})
@@ -118,14 +116,7 @@ class Follower:
         if self.share < 1.0:
             await asyncio.sleep((time.monotonic() - began) * (1.0 / self.share - 1.0))
 
-    async def _read(self, work: Callable[[Connection, Stretch], Result], stretch: Stretch) -> Result:
-        def within() -> Result:
-            with self.catalog.read() as tx:
-                return work(tx, stretch)
 
-        return await asyncio.to_thread(within)
-
-
-def _first_part(tx: Connection, rest: Stretch) -> tuple[Stretch, int]:
+def _first_part(rest: Stretch, tx: Connection) -> tuple[Stretch, int]:
     part = replace(rest, end=stretch_end(tx, rest, STEP_POINTS))
     return part, points_within(tx, part)

@@ -7,10 +7,8 @@ that is taken up again goes on from there.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
 
 from sqlalchemy import Connection
 
@@ -26,8 +24,6 @@ from services.common.moment import OPEN_START
 from services.common.nodes.funnel import Rotation
 from services.common.nodes.retriever import Retriever
 from services.common.nodes.scope import Stretch
-
-Result = TypeVar("Result")
 
 LOOK_SECONDS = 1.0
 """Between two looks at whether the index still builds."""
@@ -45,23 +41,9 @@ class Builder:
     async def run(self, job: jobs.Job, _: Generation) -> None:
         """Build the generation that the job names until it is ready. Raises Conflict once it is given up."""
         name = str(job.request["generation"])
-        found = await self.read(lambda tx: generations.standing(tx, name))
+        found = await self.catalog.reading(lambda tx: generations.standing(tx, name))
         if found.state == generations.BUILDING:
             await _Run(self, job, found.generation).work()
-
-    async def read(self, work: Callable[[Connection], Result]) -> Result:
-        def within() -> Result:
-            with self.catalog.read() as tx:
-                return work(tx)
-
-        return await asyncio.to_thread(within)
-
-    async def write(self, work: Callable[[Connection], Result]) -> Result:
-        def within() -> Result:
-            with self.catalog.write() as tx:
-                return work(tx)
-
-        return await asyncio.to_thread(within)
 
 
 class _Run:
@@ -76,7 +58,7 @@ class _Run:
         builder, generation = self._builder, self._generation
         if generation.funnel.rotation is not Rotation.NONE:
             await self._rotate()
-        found = await builder.read(lambda tx: basis(tx, generation))
+        found = await builder.catalog.reading(lambda tx: basis(tx, generation))
         await builder.retriever.define(generation.name, generation.funnel, found)
         await self._recall()
         while True:
@@ -86,40 +68,40 @@ class _Run:
                     await self._note(step)
             if not await self._behind() and not await self._builds():
                 break
-        await builder.write(self._finish)
+        await builder.catalog.writing(self._finish)
 
     async def _rotate(self) -> None:
         """Fit the basis on the corpus, which is encoded first where the encoder has not seen it."""
         builder, generation = self._builder, self._generation
-        if await builder.read(lambda tx: basis(tx, generation)) is not None:
+        if await builder.catalog.reading(lambda tx: basis(tx, generation)) is not None:
             return
         await self._measure()
-        for tenant, collection, recorded in await builder.read(known_collections):
+        for tenant, collection, recorded in await builder.catalog.reading(known_collections):
             whole = Stretch(tenant, collection, OPEN_START, recorded)
             async for step in builder.follower.encode(generation, whole):
                 await self._note(step)
-        drawn = await builder.read(lambda tx: sample(tx, builder.files, generation, SAMPLE))
+        drawn = await builder.catalog.reading(lambda tx: sample(tx, builder.files, generation, SAMPLE))
         rotation = await asyncio.to_thread(fit, drawn, generation.funnel.dimensions)
-        await builder.write(lambda tx: generations.set_basis(tx, generation.name, rotation))
+        await builder.catalog.writing(lambda tx: generations.set_basis(tx, generation.name, rotation))
         self._counts["sample"] = len(drawn)
 
     async def _recall(self) -> None:
         """What the index says it has counts, not what was noted: it may have lost or gained since."""
-        for tenant, collection, _ in await self._builder.read(known_collections):
+        for tenant, collection, _ in await self._builder.catalog.reading(known_collections):
             position = await self._builder.retriever.position(self._generation.name, tenant, collection)
-            await self._builder.write(partial(self._mark, tenant, collection, position))
+            await self._builder.catalog.writing(partial(self._mark, tenant, collection, position))
 
     def _mark(self, tenant: str, collection: str, position: int, tx: Connection) -> None:
         set_watermark(tx, self._reader, tenant, collection, position)
 
     async def _behind(self) -> list[tuple[str, str, int]]:
-        return await self._builder.read(lambda tx: late_collections(tx, self._generation))
+        return await self._builder.catalog.reading(lambda tx: late_collections(tx, self._generation))
 
     async def _builds(self) -> bool:
         """Whether the index builds; a build begins a moment after the points that call for it."""
         await asyncio.sleep(LOOK_SECONDS)
         note = "waits for the index to build its structure"
-        await self._builder.write(lambda tx: jobs.remark(tx, self._job.job_id, note, self._job.attempts))
+        await self._builder.catalog.writing(lambda tx: jobs.remark(tx, self._job.job_id, note, self._job.attempts))
         standing = await self._builder.retriever.standing(self._generation.name)
         return standing is not None and standing.building
 
@@ -136,10 +118,10 @@ class _Run:
                 missing += count_unencoded(tx, self._generation.encoder, whole)
             return points, applied, missing
 
-        points, applied, missing = await self._builder.read(measured)
+        points, applied, missing = await self._builder.catalog.reading(measured)
         encoded = self._counts.get("encoded", 0)
         self._counts["points"] = applied
-        await self._builder.write(lambda tx: jobs.set_total(tx, self._job.job_id, points + encoded + missing))
+        await self._builder.catalog.writing(lambda tx: jobs.set_total(tx, self._job.job_id, points + encoded + missing))
         await self._note(Step())
 
     async def _note(self, step: Step) -> None:
@@ -151,7 +133,7 @@ class _Run:
         def write(tx: Connection) -> None:
             jobs.progress(tx, self._job.job_id, done, self._counts, (), self._job.attempts)
 
-        await self._builder.write(write)
+        await self._builder.catalog.writing(write)
 
     def _finish(self, tx: Connection) -> None:
         jobs.renew(tx, self._job.job_id, self._job.attempts)

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from sqlalchemy import Connection
@@ -26,8 +26,6 @@ from services.common.moment import format_instant, now
 from services.common.nodes.encoder import Encoder, TextKind, Vectors
 from services.common.nodes.retriever import Hit, Query, Retriever, Target
 from services.common.nodes.scope import Scope
-
-Result = TypeVar("Result")
 
 LEAST_RECALL = 0.95
 """Of its own exhaustive search. Below it, some answers would miss the passage that they need."""
@@ -70,9 +68,9 @@ class Verifier:
     async def run(self, job: jobs.Job, live: Generation) -> None:
         """Compare the generation that the job names with the live one, and record the verdict."""
         name = str(job.request["generation"])
-        found = (await self._read(lambda tx: generations.standing(tx, name))).generation
-        known = await self._read(known_collections)
-        probed = await self._read(lambda tx: largest(tx, known, MOST_COLLECTIONS))
+        found = (await self.catalog.reading(lambda tx: generations.standing(tx, name))).generation
+        known = await self.catalog.reading(known_collections)
+        probed = await self.catalog.reading(lambda tx: largest(tx, known, MOST_COLLECTIONS))
         tally, total = _Tally(), len(known) + len(probed)
         for done, (tenant, collection, _) in enumerate(known):
             await self._note(job, done, total)
@@ -86,7 +84,7 @@ class Verifier:
             jobs.progress(tx, job.job_id, total, {"asked": tally.asked}, (), job.attempts)
             generations.record_verdict(tx, name, verdict)
 
-        await self._write(write)
+        await self.catalog.writing(write)
 
     async def _compare(self, tenant: str, collection: str, both: Sequence[Generation], tally: _Tally) -> None:
         """Points and fingerprints of a collection; each generation is looked at while it stands still."""
@@ -94,16 +92,16 @@ class Verifier:
         for generation in both:
             said = await self._differs(generation, tenant, collection)
             tally.reasons += [f"{generation.name}, collection {collection!r}: {said}"] if said else []
-        tally.points += (await self._read(lambda tx: contents(tx, tenant, collection))).points
+        tally.points += (await self.catalog.reading(lambda tx: contents(tx, tenant, collection))).points
 
     async def _differs(self, generation: Generation, tenant: str, collection: str) -> str:
         for _ in range(TRIES):
-            before = await self._read(lambda tx: _recorded(tx, tenant, collection))
+            before = await self.catalog.reading(lambda tx: _recorded(tx, tenant, collection))
             await self.follower.bring(generation, tenant, collection, before)
             held = await self.retriever.contents(generation.name, tenant, collection)
             position = await self.retriever.position(generation.name, tenant, collection)
-            wanted = await self._read(lambda tx: contents(tx, tenant, collection))
-            after = await self._read(lambda tx: _recorded(tx, tenant, collection))
+            wanted = await self.catalog.reading(lambda tx: contents(tx, tenant, collection))
+            after = await self.catalog.reading(lambda tx: _recorded(tx, tenant, collection))
             if before == after == position:
                 if held == wanted:
                     return ""
@@ -114,12 +112,12 @@ class Verifier:
         return "it is behind, or was written to all the while"
 
     async def _probe(self, where: Collection, both: Sequence[Generation], most: int, tally: _Tally) -> None:
-        texts = await self._read(lambda tx: queries(tx, where, most))
+        texts = await self.catalog.reading(lambda tx: queries(tx, where, most))
         if not texts:
             return
         vectors = {one.encoder: await self.encoder.encode(one.encoder, TextKind.QUERY, texts) for one in both}
         known_at = min([await self.retriever.position(one.name, where.tenant, where.name) for one in both])
-        for moment in await self._read(lambda tx: moments(tx, where, known_at)):
+        for moment in await self.catalog.reading(lambda tx: moments(tx, where, known_at)):
             for row, text in enumerate(texts):
                 began = time.monotonic()
                 tops = []
@@ -143,21 +141,7 @@ class Verifier:
             jobs.set_total(tx, job.job_id, total)
             jobs.progress(tx, job.job_id, done, {}, (), job.attempts)
 
-        await self._write(write)
-
-    async def _read(self, work: Callable[[Connection], Result]) -> Result:
-        def within() -> Result:
-            with self.catalog.read() as tx:
-                return work(tx)
-
-        return await asyncio.to_thread(within)
-
-    async def _write(self, work: Callable[[Connection], Result]) -> Result:
-        def within() -> Result:
-            with self.catalog.write() as tx:
-                return work(tx)
-
-        return await asyncio.to_thread(within)
+        await self.catalog.writing(write)
 
 
 def _recorded(tx: Connection, tenant: str, collection: str) -> int:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 
 from services.catalog.migrations import schema
+
+Result = TypeVar("Result")
 
 _BUSY_MS = 20_000
 
@@ -44,6 +47,24 @@ class Database:
         """All or nothing; SQLite has one writer at a time, which waits its turn at the start."""
         with self.engine.connect().execution_options(writes=True) as connection, connection.begin():
             yield connection
+
+    async def reading(self, work: Callable[[Connection], Result]) -> Result:
+        """What the work finds in one snapshot, off the event loop."""
+
+        def within() -> Result:
+            with self.read() as tx:
+                return work(tx)
+
+        return await asyncio.to_thread(within)
+
+    async def writing(self, work: Callable[[Connection], Result]) -> Result:
+        """What the work gives, in one short transaction off the event loop."""
+
+        def within() -> Result:
+            with self.write() as tx:
+                return work(tx)
+
+        return await asyncio.to_thread(within)
 
     def close(self) -> None:
         self.engine.dispose()

@@ -7,7 +7,6 @@ import random
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TypeVar
 
 import structlog
 from sqlalchemy import Connection
@@ -24,7 +23,6 @@ from services.orchestrator.syncing import settle
 
 log = structlog.get_logger()
 
-Result = TypeVar("Result")
 Work = Callable[[jobs.Job, Generation], Awaitable[None]]
 """Works a job to its end, or raises what stops it."""
 
@@ -64,7 +62,7 @@ class Ingestion:
     async def take_up(self, job_id: str) -> None:
         """Work the job if there is a slot, then all that waits for one. Without a slot, its holder will come to it."""
         try:
-            priority = (await self._run(lambda tx: jobs.by_id(tx, job_id))).priority
+            priority = (await self._pipeline.catalog.writing(lambda tx: jobs.by_id(tx, job_id))).priority
         except JobNotFound:
             return
         slots = self._slots[min(priority, jobs.LONG)]
@@ -74,11 +72,11 @@ class Ingestion:
             following: str | None = job_id
             while following is not None:
                 await self.work(following)
-                following = await self._run(lambda tx: jobs.next_queued(tx, priority))
+                following = await self._pipeline.catalog.writing(lambda tx: jobs.next_queued(tx, priority))
 
     async def work(self, job_id: str) -> None:
         """Work the job to its end, unless somebody else holds it."""
-        job = await self._run(lambda tx: jobs.acquire(tx, job_id, self._policy.attempts))
+        job = await self._pipeline.catalog.writing(lambda tx: jobs.acquire(tx, job_id, self._policy.attempts))
         if job is None:
             return
         renewing = asyncio.create_task(self._renew(job))
@@ -93,7 +91,7 @@ class Ingestion:
         while True:
             await asyncio.sleep(RENEW_SECONDS)
             try:
-                await self._run(lambda tx: jobs.renew(tx, job.job_id, job.attempts))
+                await self._pipeline.catalog.writing(lambda tx: jobs.renew(tx, job.job_id, job.attempts))
             except OperationalError as error:
                 log.warning("lease_not_renewed", job_id=job.job_id, reason=str(error.orig))
 
@@ -104,7 +102,7 @@ class Ingestion:
             try:
                 await self._attempt(job)
             except TRANSIENT as error:
-                now = await self._run(lambda tx: jobs.by_id(tx, job.job_id))
+                now = await self._pipeline.catalog.writing(lambda tx: jobs.by_id(tx, job.job_id))
                 cursor, tried = now.cursor, 1 if now.cursor > cursor else tried + 1
                 if tried > self._policy.retries:
                     raise
@@ -116,14 +114,14 @@ class Ingestion:
         def read(tx: Connection) -> tuple[jobs.Job, Generation]:
             return jobs.by_id(tx, job.job_id), live_generation(tx)
 
-        current, generation = await self._run(read)
+        current, generation = await self._pipeline.catalog.writing(read)
         if current.attempts != job.attempts:
             raise Conflict(f"another worker has job {job.job_id}")
         if current.kind in self._others:
             await self._others[current.kind](current, generation)
             return
         await self._pipeline.run(current, generation)
-        done = await self._run(lambda tx: jobs.by_id(tx, job.job_id))
+        done = await self._pipeline.catalog.writing(lambda tx: jobs.by_id(tx, job.job_id))
         await asyncio.to_thread(settle, self._pipeline.catalog, done, self._pipeline.parsers)
         await asyncio.to_thread(uploads.keep_failed, done)
 
@@ -132,25 +130,18 @@ class Ingestion:
         reason = _reason(error)
         log.warning("ingest_waits", job_id=job.job_id, reason=reason, seconds=round(pause, 2))
         note = f"{reason}; try {tried} of {self._policy.retries} follows"
-        await self._run(lambda tx: jobs.remark(tx, job.job_id, note, job.attempts))
+        await self._pipeline.catalog.writing(lambda tx: jobs.remark(tx, job.job_id, note, job.attempts))
         await asyncio.sleep(pause)
 
     async def _finish(self, job: jobs.Job, outcome: object) -> None:
         state, error = jobs.DONE, ""
         if outcome is not True:
             state, error = jobs.FAILED, _told(job, outcome)
-        ended = await self._run(lambda tx: jobs.finish(tx, job.job_id, state, error, job.attempts))
+        ended = await self._pipeline.catalog.writing(lambda tx: jobs.finish(tx, job.job_id, state, error, job.attempts))
         if ended and state == jobs.DONE:
-            await asyncio.to_thread(uploads.release, await self._run(lambda tx: jobs.by_id(tx, job.job_id)))
-
-    async def _run(self, work: Callable[[Connection], Result]) -> Result:
-        """A short transaction, off the loop."""
-
-        def within() -> Result:
-            with self._pipeline.catalog.write() as tx:
-                return work(tx)
-
-        return await asyncio.to_thread(within)
+            await asyncio.to_thread(
+                uploads.release, await self._pipeline.catalog.writing(lambda tx: jobs.by_id(tx, job.job_id))
+            )
 
 
 def _told(job: jobs.Job, outcome: object) -> str:

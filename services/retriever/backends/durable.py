@@ -6,6 +6,7 @@ import fcntl
 import json
 import mmap
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,13 @@ def sync_directory(path: Path) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def put_in_place(directory: Path, name: str, by: str) -> None:
+    """Give the directory `by` inside another the place and the name of one that may be there."""
+    shutil.rmtree(directory / name, ignore_errors=True)
+    (directory / by).rename(directory / name)
+    sync_directory(directory)
 
 
 def own(directory: Path) -> int:

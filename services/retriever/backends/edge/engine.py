@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 
 from services.retriever.backends.base import Definition
-from services.retriever.backends.durable import sync_directory
+from services.retriever.backends.durable import put_in_place
 from services.retriever.backends.edge.index import EdgeIndex, Options
 from services.retriever.backends.edge.state import State
 from services.retriever.settings import RetrieverSettings
@@ -49,9 +49,7 @@ class EdgeEngine:
         shutil.rmtree(self._directory / generation, ignore_errors=True)
 
     def replace(self, generation: str, by: str) -> EdgeIndex:
-        self.drop(generation)
-        (self._directory / by).rename(self._directory / generation)
-        sync_directory(self._directory)
+        put_in_place(self._directory, generation, by)
         opened = self.open(generation)
         assert opened is not None
         return opened

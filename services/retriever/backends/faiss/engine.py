@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from services.retriever.backends.base import Definition, Index
-from services.retriever.backends.durable import sync_directory
+from services.retriever.backends.durable import put_in_place
 from services.retriever.backends.edge import EdgeEngine
 from services.retriever.backends.faiss.coarse import check_kind
 from services.retriever.backends.faiss.index import FaissIndex
@@ -49,9 +49,7 @@ class FaissEngine:
         shutil.rmtree(self._directory / generation, ignore_errors=True)
 
     def replace(self, generation: str, by: str) -> Index:
-        self.drop(generation)
-        (self._directory / by).rename(self._directory / generation)
-        sync_directory(self._directory)
+        put_in_place(self._directory, generation, by)
         opened = self.open(generation)
         assert opened is not None
         return opened
