@@ -256,3 +256,41 @@ synced_files = Table(
     Column("doc_id", _name(512), primary_key=True, comment="a document of the file; empty for a file without any"),
     Column("digest", String(64), nullable=False, comment="SHA-256 of the file's bytes, or why there is none"),
 )
+
+profiles = Table(
+    "profiles",
+    metadata,
+    Column("tenant", _name(64), primary_key=True),
+    Column("user", _name(128), primary_key=True, comment="empty: the profile of the tenant itself"),
+    Column("recorded_at", BigInteger, primary_key=True),
+    Column("profile", JSON, nullable=False, comment="plan, locale, default adapter and quotas, whole each time"),
+)
+
+keys = Table(
+    "keys",
+    metadata,
+    Column("key_id", String(16), primary_key=True, comment="the public part of the key"),
+    Column("digest", String(64), nullable=False, comment="SHA-256 of the secret part, which is random"),
+    Column("tenant", _name(64), nullable=False),
+    Column("user", _name(128), nullable=False, comment="empty: the tenant's own"),
+    Column("name", String(128), nullable=False),
+    Column("scopes", JSON, nullable=False, comment="of ask, ingest, admin"),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),
+    Column("revoked_at", BigInteger),
+    Column("used_at", BigInteger, comment="to the minute"),
+    Index("keys_by_tenant", "tenant"),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("audit_id", String(36), primary_key=True),
+    Column("tenant", _name(64), nullable=False),
+    Column("key_id", String(16), nullable=False),
+    Column("action", String(64), nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("detail", JSON, nullable=False, comment="never a secret, never text of a question or a document"),
+    Column("created_at", BigInteger, nullable=False),
+    Index("audit_by_time", "tenant", "created_at"),
+)

@@ -1,0 +1,57 @@
+"""Keys, profiles of tenants and users, and the audit log."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+
+def _name(longest: int) -> sa.String:
+    return sa.String(longest).with_variant(sa.String(longest, collation="C"), "postgresql")
+
+
+def upgrade() -> None:
+    op.create_table(
+        "profiles",
+        sa.Column("tenant", _name(64), nullable=False),
+        sa.Column("user", _name(128), nullable=False, comment="empty: the profile of the tenant itself"),
+        sa.Column("recorded_at", sa.BigInteger(), nullable=False),
+        sa.Column(
+            "profile", sa.JSON(), nullable=False, comment="plan, locale, default adapter and quotas, whole each time"
+        ),
+        sa.PrimaryKeyConstraint("tenant", "user", "recorded_at"),
+    )
+    op.create_table(
+        "keys",
+        sa.Column("key_id", sa.String(16), nullable=False, comment="the public part of the key"),
+        sa.Column("digest", sa.String(64), nullable=False, comment="SHA-256 of the secret part, which is random"),
+        sa.Column("tenant", _name(64), nullable=False),
+        sa.Column("user", _name(128), nullable=False, comment="empty: the tenant's own"),
+        sa.Column("name", sa.String(128), nullable=False),
+        sa.Column("scopes", sa.JSON(), nullable=False, comment="of ask, ingest, admin"),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=True),
+        sa.Column("revoked_at", sa.BigInteger(), nullable=True),
+        sa.Column("used_at", sa.BigInteger(), nullable=True, comment="to the minute"),
+        sa.PrimaryKeyConstraint("key_id"),
+    )
+    op.create_index("keys_by_tenant", "keys", ["tenant"])
+    op.create_table(
+        "audit",
+        sa.Column("audit_id", sa.String(36), nullable=False),
+        sa.Column("tenant", _name(64), nullable=False),
+        sa.Column("key_id", sa.String(16), nullable=False),
+        sa.Column("action", sa.String(64), nullable=False),
+        sa.Column("subject", sa.Text(), nullable=False),
+        sa.Column(
+            "detail", sa.JSON(), nullable=False, comment="never a secret, never text of a question or a document"
+        ),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("audit_id"),
+    )
+    op.create_index("audit_by_time", "audit", ["tenant", "created_at"])
