@@ -36,10 +36,10 @@ down: ## Stop the stack
 	$(BIN)/almanac down
 
 test: setup ## Unit, contract and property tests: at most 5 minutes
-	$(BIN)/python -m pytest -q -m 'not slow and not long'
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --session-timeout 300 -m 'not slow and not long'
 
-test-all: setup ## The above and integration, end-to-end and chaos tests in small: at most 45 minutes
-	$(BIN)/python -m pytest -q -m 'not long'
+test-all: test ## The above and integration, end-to-end and chaos tests in small: at most 45 minutes
+	$(BIN)/python -m pytest -q --session-timeout 2400 -m 'slow and not long'
 	$(MAKE) --no-print-directory test-torch
 
 test-torch: setup $(TORCH_READY) ## The encoder's contract with its torch backend, in an environment of its own

@@ -31,8 +31,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("slow")
 
 
-def pytest_report_header() -> str:
-    return f"almanac: {ROWS} generated histories, seed {SEED}"
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    terminalreporter.write_line(f"{ROWS} generated histories, seed {SEED}")
 
 
 SEED = int(os.environ.get("ALMANAC_SEED", "20261121"))
@@ -40,7 +40,7 @@ SEED = int(os.environ.get("ALMANAC_SEED", "20261121"))
 
 @pytest.fixture
 def seed() -> int:
-    """The seed of everything a test draws by itself; printed in the header."""
+    """The seed of everything a test draws by itself; printed at the end."""
     return SEED
 
 
