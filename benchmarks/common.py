@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.evaluation import Targets
-from services.admin.measure import report
+from services.admin.measure.run import report
 
 Figures = dict[str, Any]
 ROOT = Path(__file__).parents[1]

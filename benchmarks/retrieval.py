@@ -24,7 +24,8 @@ from benchmarks import scifact
 from benchmarks.common import Figures, parser, publish
 from benchmarks.footprint import on_disk, resident
 from benchmarks.scifact import SciFact
-from pipelines.evaluation import Targets, retrieval_figures
+from pipelines.evaluation import Targets
+from pipelines.evaluation.retrieval import retrieval_figures
 from pipelines.rotate import fit
 from services.common.logging import configure
 from services.common.nodes.funnel import DEFAULT, PLAIN, Funnel, Quantization, Rotation

@@ -18,7 +18,8 @@ import numpy as np
 
 from benchmarks.common import ROOT, data_file
 from pipelines.chunk import chunk
-from pipelines.evaluation import Judgements, load_judgements, read_lines
+from pipelines.evaluation import read_lines
+from pipelines.evaluation.retrieval import Judgements, load_judgements
 from pipelines.text import token_counter
 from services.common.batches import batched
 from services.common.models import Model, ModelCache, ModelKind, find, load_manifest

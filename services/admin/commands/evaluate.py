@@ -28,7 +28,7 @@ def asof(
 ) -> None:
     """Ask every fact at its moment, every gap, and every question about somebody else."""
     from services.admin.inputs import existing
-    from services.admin.measure import measure_asof
+    from services.admin.measure.asof import measure_asof
 
     _print(measure_asof(connect(ctx), existing(file), collection, load, seed), as_json)
 
@@ -44,7 +44,7 @@ def retrieval(
 ) -> None:
     """Search for every judged query and compare the ranking with the judgements."""
     from services.admin.inputs import existing
-    from services.admin.measure import measure_retrieval
+    from services.admin.measure.retrieval import measure_retrieval
 
     for path in (corpus, queries, qrels):
         existing(path)

@@ -1,23 +1,21 @@
-"""Measuring answers at a moment, and rankings: pure functions over rows, answers and judgements.
+"""Measuring answers at a moment: pure functions over facts and answers.
 
 Whether an answer kept to its moment is judged by the file of facts, never by what the answer says of itself alone.
 """
 
 from __future__ import annotations
 
-import gzip
-import json
-import math
 import random
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+from pipelines.evaluation.figures import Json, read_lines, share
 from services.common.errors import InvalidRequest
 from services.common.moment import OPEN_END, OPEN_START, Span, coalesce, format_instant, parse_instant
 
@@ -28,8 +26,6 @@ _OPENING = re.compile(
     "who|whom|whose|why"
 )
 """Words that open a sentence without being part of a name."""
-
-Json = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,21 +42,6 @@ class FactRow:
         padded = f" {normalise(text)} "
         wanted = (normalise(answer) for answer in (self.answer, *self.also_accepted))
         return any(f" {answer} " in padded for answer in wanted if answer)
-
-
-def read_lines(path: Path) -> Iterator[tuple[int, Json]]:
-    """The rows of a JSONL file, gzipped or not, with their line numbers. Raises InvalidRequest for a bad one."""
-    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise InvalidRequest(f"{path}, line {number}: not JSON: {error}") from error
-            if not isinstance(row, dict):
-                raise InvalidRequest(f"{path}, line {number}: an object is needed")
-            yield number, row
 
 
 def load_facts(path: Path) -> list[FactRow]:
@@ -219,85 +200,15 @@ def asof_figures(grades: Sequence[Grade]) -> dict[str, float | int]:
     swapped = [one for one in grades if one.kind == "swapped"]
     gapped = [one for one in grades if one.kind == "gap"]
     return {
-        "accuracy": round(_share(sum(one.right for one in spans), len(spans)), 4),
+        "accuracy": round(share(sum(one.right for one in spans), len(spans)), 4),
         "leaks": sum(one.leaks for one in grades),
         "gap_facts": sum(one.facts > 0 for one in gapped),
-        "swapped_matched": round(_share(sum(one.facts > 0 for one in swapped), len(swapped)), 4),
+        "swapped_matched": round(share(sum(one.facts > 0 for one in swapped), len(swapped)), 4),
         "asked": len(grades),
         "asked_spans": len(spans),
         "asked_gaps": len(gapped),
         "asked_swapped": len(swapped),
     }
-
-
-def _share(part: float, whole: int) -> float:
-    return part / whole if whole else 0.0
-
-
-Judgements = Mapping[str, Mapping[str, int]]
-"""query id → document id → relevance."""
-
-
-def load_judgements(path: Path) -> dict[str, dict[str, int]]:
-    """Tab-separated `query_id doc_id relevance`, with or without a header (BEIR's format)."""
-    found: dict[str, dict[str, int]] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        parts = line.split("\t")
-        if not line.strip() or (number == 1 and not parts[-1].strip().lstrip("-").isdigit()):
-            continue
-        try:
-            query, document, relevance = parts
-            found.setdefault(query, {})[document] = int(relevance)
-        except ValueError:
-            raise InvalidRequest(f"{path}, line {number}: query_id, doc_id and relevance, tab-separated") from None
-    return found
-
-
-def best_passages(hits: Iterable[Json]) -> list[str]:
-    """Documents in the order of their best passages; hits come best first."""
-    return list(dict.fromkeys(str(hit["doc_id"]) for hit in hits))
-
-
-def ndcg(ranked: Sequence[str], relevant: Mapping[str, int], k: int) -> float:
-    """Normalised discounted cumulative gain at k, gains linear, as trec_eval has it (Järvelin & Kekäläinen, 2002)."""
-    gains = [max(relevant.get(document, 0), 0) for document in ranked[:k]]
-    ideal = sorted((gain for gain in relevant.values() if gain > 0), reverse=True)[:k]
-    best = _discounted(ideal)
-    return _discounted(gains) / best if best else 0.0
-
-
-def _discounted(gains: Sequence[int]) -> float:
-    return sum(gain / math.log2(rank + 2) for rank, gain in enumerate(gains))
-
-
-def recall(ranked: Sequence[str], relevant: Mapping[str, int], k: int) -> float:
-    """The share of relevant documents among the first k."""
-    wanted = {document for document, gain in relevant.items() if gain > 0}
-    return _share(len(wanted & set(ranked[:k])), len(wanted))
-
-
-def retrieval_figures(rankings: Mapping[str, Sequence[str]], judged: Judgements) -> dict[str, float | int]:
-    """Means over the judged queries; one without a ranking counts as 0."""
-
-    def mean(measure: Any, k: int) -> float:
-        return round(_share(sum(measure(rankings.get(q, ()), judged[q], k) for q in judged), len(judged)), 4)
-
-    return {
-        "ndcg@10": mean(ndcg, 10),
-        "recall@10": mean(recall, 10),
-        "recall@100": mean(recall, 100),
-        "queries": len(judged),
-    }
-
-
-Targets = Mapping[str, Mapping[Literal["min", "max"], float]]
-
-
-def holds(figures: Mapping[str, float | int], targets: Targets) -> bool:
-    """Whether every figure with a target reaches it."""
-    return all(
-        target.get("min", -math.inf) <= figures[name] <= target.get("max", math.inf) for name, target in targets.items()
-    )
 
 
 def written(as_of: int) -> str:

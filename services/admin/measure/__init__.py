@@ -1,0 +1,1 @@
+"""The measurements of `almanac eval`, against a running gateway, one module each."""
