@@ -6,10 +6,13 @@ AlmanacError
 │   ├── InvalidQuestion        empty, or longer than allowed
 │   ├── InvalidDocument        a document or fact that cannot be taken in
 │   └── ScopeMissing           tenant, moment or generation missing at a reader's door
+├── Unauthorized          401  no key, or one that is not valid
+├── Forbidden             403  the key, or where the request comes from, does not allow it
 ├── NotFound              404
 │   ├── CollectionNotFound, JobNotFound, AnswerNotFound, DocumentNotFound, ModelNotFound
 ├── Conflict              409  the state does not allow it
 ├── TooLarge              413  more bytes than allowed
+├── RateLimited           429  more than the key or its tenant may have just now
 ├── Overloaded            503  come back later
 ├── Unavailable           503  something needed does not answer
 │   └── BehindWatermark        a reader has not yet applied the record asked for
@@ -35,9 +38,11 @@ class AlmanacError(Exception):
     http_status: ClassVar[int] = 500
     grpc_code: ClassVar[StatusCode] = StatusCode.INTERNAL
 
-    def __init__(self, detail: str = "") -> None:
+    def __init__(self, detail: str = "", headers: Mapping[str, str] | None = None) -> None:
+        """headers: what an HTTP response says beside the problem."""
         super().__init__(detail)
         self.detail = detail or self.title
+        self.headers = headers or {}
 
     def problem(self) -> dict[str, object]:
         """The error as RFC 9457 problem details."""
@@ -67,6 +72,14 @@ class InvalidDocument(InvalidRequest):
 
 class ScopeMissing(InvalidRequest):
     type, title = "scope-missing", "Tenant, moment or generation missing"
+
+
+class Unauthorized(AlmanacError):
+    type, title, http_status, grpc_code = "unauthorized", "A key is needed", 401, StatusCode.UNAUTHENTICATED
+
+
+class Forbidden(AlmanacError):
+    type, title, http_status, grpc_code = "forbidden", "Not allowed", 403, StatusCode.PERMISSION_DENIED
 
 
 class NotFound(AlmanacError):
@@ -99,6 +112,10 @@ class Conflict(AlmanacError):
 
 class TooLarge(AlmanacError):
     type, title, http_status, grpc_code = "too-large", "Too large", 413, StatusCode.OUT_OF_RANGE
+
+
+class RateLimited(AlmanacError):
+    type, title, http_status, grpc_code = "rate-limited", "Too many requests", 429, StatusCode.RESOURCE_EXHAUSTED
 
 
 class Overloaded(AlmanacError):

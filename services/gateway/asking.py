@@ -13,6 +13,7 @@ from services.catalog.records import Generation
 from services.catalog.state import live_generation, resolve_moment
 from services.common.errors import InvalidQuestion
 from services.common.moment import Moment, now, parse_as_of, parse_known_at
+from services.gateway.caller import Caller
 from services.gateway.context import Context
 from services.orchestrator.graph.answer import Question
 
@@ -51,24 +52,24 @@ def check_text(text: str, longest: int, what: str = "question") -> str:
     return stripped
 
 
-async def pin(context: Context, asked: Asked) -> Pinned:
+async def pin(context: Context, caller: Caller, asked: Asked) -> Pinned:
     """Raises InvalidMoment, CollectionNotFound, or Unavailable before there is a live generation."""
     as_of, known_at = _instants(asked)
 
     def read() -> Pinned:
         with context.catalog.read() as tx:
-            return _resolve(tx, context.settings.tenant, asked.collection, as_of, known_at)
+            return _resolve(tx, caller.tenant, asked.collection, as_of, known_at)
 
     return await asyncio.to_thread(read)
 
 
-async def open_question(context: Context, asked: Asked) -> Question:
+async def open_question(context: Context, caller: Caller, asked: Asked) -> Question:
     """The question, committed as asked. Raises what `check_text` and `pin` raise."""
     text = check_text(asked.text, context.settings.max_question_chars)
-    pinned = await pin(context, asked)
+    pinned = await pin(context, caller, asked)
     question = Question(
         answer_id="",
-        tenant=context.settings.tenant,
+        tenant=caller.tenant,
         collection=asked.collection,
         text=text,
         moment=pinned.moment,

@@ -20,22 +20,23 @@ log = structlog.get_logger()
 NOT_TOLD = "the broker does not answer; the worker's sweeper will bring the index up to date"
 
 
-async def end_validity(context: Context, collection: str, doc_id: str, valid_to: str | None) -> dict[str, Any]:
+async def end_validity(
+    context: Context, tenant: str, collection: str, doc_id: str, valid_to: str | None
+) -> dict[str, Any]:
     """From `valid_to` on, or from now on, the document says nothing more; what it said before stays on record.
 
     Raises CollectionNotFound, DocumentNotFound.
     """
-    found = await asyncio.to_thread(_end, context, collection, doc_id, valid_to)
+    found = await asyncio.to_thread(_end, context, tenant, collection, doc_id, valid_to)
     try:
-        await context.broker.send_advance(context.settings.tenant, collection)
+        await context.broker.send_advance(tenant, collection)
     except FAILURES as failure:
         log.warning("advance_not_queued", collection=collection, reason=str(failure))
         found["note"] = NOT_TOLD
     return found
 
 
-def _end(context: Context, collection: str, doc_id: str, valid_to: str | None) -> dict[str, Any]:
-    tenant = context.settings.tenant
+def _end(context: Context, tenant: str, collection: str, doc_id: str, valid_to: str | None) -> dict[str, Any]:
     at = None if valid_to is None else parse_instant(valid_to, "valid_to")
     with context.catalog.write() as tx:
         collection_row(tx, tenant, collection)

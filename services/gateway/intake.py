@@ -16,6 +16,7 @@ from starlette.formparsers import MultiPartException
 
 from services.common.errors import InvalidRequest
 from services.gateway.bodies import read_json, within
+from services.gateway.caller import Caller, Scope
 from services.gateway.context import Context
 from services.gateway.uploads import File, Intake, files_of, rows_file, take_in
 
@@ -35,28 +36,35 @@ class Door:
     suffixes: tuple[str, ...]
 
 
-async def receive(request: Request, context: Context, door: Door) -> JSONResponse:
-    """202 with the job, whichever way the rows come."""
+async def receive(request: Request, context: Context, caller: Caller, door: Door) -> JSONResponse:
+    """202 with the job, whichever way the rows come. Only an administrator imports a history."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() == FORM:
-        job = await _from_form(request, context, door)
+        job = await _from_form(request, context, caller, door)
     else:
-        job = await _from_json(request, context, door)
+        job = await _from_json(request, context, caller, door)
     return JSONResponse({"job": job}, 202, {"Location": f"/v1/jobs/{job['id']}"})
 
 
-async def _from_json(request: Request, context: Context, door: Door) -> dict[str, Any]:
+async def _from_json(request: Request, context: Context, caller: Caller, door: Door) -> dict[str, Any]:
     body = await read_json(request, door.json, context.settings.max_upload_bytes)
     fields = body.model_dump(exclude_none=True)
     rows = fields.pop(door.kind)
-    return await take_in(context, Intake(door.kind, **fields), [rows_file(f"{door.kind}.jsonl", rows)])
+    return await take_in(context, _intake(caller, door, fields), [rows_file(f"{door.kind}.jsonl", rows)])
 
 
-async def _from_form(request: Request, context: Context, door: Door) -> dict[str, Any]:
+async def _from_form(request: Request, context: Context, caller: Caller, door: Door) -> dict[str, Any]:
     async with _form(request, context) as form:
         given = {name: value for name, value in form.items() if name != "files" and value != ""}
         fields = door.form.model_validate(given).model_dump()
         files: list[File] = files_of(form, door.suffixes, context.settings.max_upload_bytes)
-        return await take_in(context, Intake(door.kind, **fields), files)
+        return await take_in(context, _intake(caller, door, fields), files)
+
+
+def _intake(caller: Caller, door: Door, fields: dict[str, Any]) -> Intake:
+    """Raises Forbidden."""
+    if fields.get("history"):
+        caller.require(Scope.ADMIN)
+    return Intake(caller.tenant, door.kind, **fields)
 
 
 @asynccontextmanager

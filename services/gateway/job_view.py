@@ -59,7 +59,7 @@ async def progress(context: Context, job: jobs.Job) -> AsyncIterator[str]:
     told, told_at = _shown(job), clock()
     while job.state not in jobs.FINISHED:
         await asyncio.sleep(_LOOK_SECONDS)
-        job = await read(context, job.job_id)
+        job = await read(context, job.tenant, job.job_id)
         if _shown(job) != told:
             yield sse("progress", job_json(job))
             told, told_at = _shown(job), clock()
@@ -69,12 +69,12 @@ async def progress(context: Context, job: jobs.Job) -> AsyncIterator[str]:
     yield sse("done", job_json(job))
 
 
-async def read(context: Context, job_id: str) -> jobs.Job:
+async def read(context: Context, tenant: str, job_id: str) -> jobs.Job:
     """Raises JobNotFound."""
 
     def within() -> jobs.Job:
         with context.catalog.read() as tx:
-            return jobs.get(tx, context.settings.tenant, job_id)
+            return jobs.get(tx, tenant, job_id)
 
     return await asyncio.to_thread(within)
 

@@ -35,7 +35,7 @@ def add_handlers(app: FastAPI) -> None:
 def respond(error: AlmanacError, path: str) -> Response:
     """The error as the response to a request for `path`."""
     problem = error.problem()
-    headers = {"Retry-After": str(RETRY_SECONDS)} if error.http_status == 503 else {}
+    headers = {**({"Retry-After": str(RETRY_SECONDS)} if error.http_status == 503 else {}), **error.headers}
     if path.startswith(_OPENAI_PATHS):
         return JSONResponse(openai_error(problem), error.http_status, headers)
     return JSONResponse(problem, error.http_status, headers, PROBLEM)

@@ -20,21 +20,21 @@ _DUPLICATE = "duplicate id"
 """How the reason begins for a row that another one stands for; to try that again would make it win."""
 
 
-async def resume(context: Context, job_id: str) -> dict[str, Any]:
+async def resume(context: Context, tenant: str, job_id: str) -> dict[str, Any]:
     """The failed or cancelled job, queued again. Raises JobNotFound, Conflict."""
 
     def within() -> jobs.Job:
         with context.catalog.write() as tx:
-            job = jobs.retry(tx, context.settings.tenant, job_id)
+            job = jobs.retry(tx, tenant, job_id)
             _require(job.request.get("files", ()))
             return job
 
     return await queued(context, await asyncio.to_thread(within))
 
 
-async def retry_failed(context: Context, job_id: str) -> dict[str, Any]:
+async def retry_failed(context: Context, tenant: str, job_id: str) -> dict[str, Any]:
     """A new job over the rows that failed. Raises JobNotFound; Conflict where there are none or it was done before."""
-    job = await read(context, job_id)
+    job = await read(context, tenant, job_id)
     files = _failed_files(job)
     new_id = str(uuid.uuid4())
     directory = context.settings.uploads_dir / new_id

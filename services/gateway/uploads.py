@@ -40,8 +40,9 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Intake:
-    """What an upload is for. `valid_from` is what its rows inherit, `sync` the folder they keep in step."""
+    """Whose an upload is, and what for. `valid_from` is what its rows inherit, `sync` the folder they keep in step."""
 
+    tenant: str
     kind: str
     collection: str
     history: bool
@@ -122,7 +123,7 @@ def _create_job(context: Context, intake: Intake, directory: Path, stored: Seque
     }
     bulk = sum(path.stat().st_size for path, _ in stored) >= context.settings.bulk_bytes
     priority = jobs.BULK if bulk else jobs.SMALL
-    here = (context.settings.tenant, intake.collection, intake.kind)
+    here = (intake.tenant, intake.collection, intake.kind)
     with context.catalog.write() as tx:
         return jobs.create(tx, *here, request, job_id=directory.name, priority=priority)
 

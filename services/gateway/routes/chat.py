@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from services.common.errors import InvalidQuestion, InvalidRequest, ModelNotFound
 from services.gateway.asking import Asked, open_question
 from services.gateway.bodies import Collection, Filters, documented, read_json
+from services.gateway.caller import Asking
 from services.gateway.context import Context, Using
 from services.gateway.listening import HEARTBEAT, collect, listen, stream
 from services.gateway.problems import openai_error
@@ -73,22 +74,22 @@ class ChatRequest(BaseModel):
 
 
 @router.post("/v1/chat/completions", response_model=None, openapi_extra=documented(ChatRequest))
-async def complete(request: Request, using: Using) -> Response | Mapping[str, Any]:
+async def complete(request: Request, using: Using, caller: Asking) -> Response | Mapping[str, Any]:
     """Answer the last message of the user."""
     body = await read_json(request, ChatRequest, using.settings.max_body_bytes)
-    question = await open_question(using, _asked(body, using.settings.max_answer_tokens))
+    question = await open_question(using, caller, _asked(body, using.settings.max_answer_tokens))
     if body.stream:
         return stream(_chunks(using, question, body))
     return _completion(await collect(using, question, request), body.model)
 
 
 @router.get("/v1/models")
-async def models() -> dict[str, Any]:
+async def models(caller: Asking) -> dict[str, Any]:
     return {"object": "list", "data": [_model_json(ALMANAC), _model_json(QUOTED)]}
 
 
 @router.get("/v1/models/{name}")
-async def model(name: str) -> dict[str, Any]:
+async def model(name: str, caller: Asking) -> dict[str, Any]:
     return _model_json(_known(name))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import APIRouter
 
 from services.catalog.reading import CollectionInfo, list_collections
+from services.gateway.caller import Asking
 from services.gateway.context import Using
 from services.orchestrator.graph.answer import iso
 
@@ -15,12 +16,12 @@ router = APIRouter(tags=["collections"])
 
 
 @router.get("/v1/collections")
-async def show_all(using: Using) -> dict[str, Any]:
+async def show_all(using: Using, caller: Asking) -> dict[str, Any]:
     """Every collection, how much it holds and up to when it is recorded."""
 
     def read() -> list[CollectionInfo]:
         with using.catalog.read() as tx:
-            return list_collections(tx, using.settings.tenant)
+            return list_collections(tx, caller.tenant)
 
     return {"collections": [_collection_json(info) for info in await asyncio.to_thread(read)]}
 

@@ -13,6 +13,7 @@ from sqlalchemy import Row
 from services.catalog.reading import collection as collection_row
 from services.catalog.reading import document_versions, list_documents, version_text
 from services.gateway.bodies import Collection, Identifier, InCollection, Instant, Strict, documented
+from services.gateway.caller import Asking, Ingesting
 from services.gateway.context import Using
 from services.gateway.ending import end_validity
 from services.gateway.intake import FORM, Door, receive
@@ -58,14 +59,15 @@ _DOOR = Door("documents", DocumentsRequest, DocumentsForm, DOCUMENT_SUFFIXES)
 
 
 @router.post("/v1/documents", status_code=202, openapi_extra=documented(DocumentsRequest, FORM))
-async def add(request: Request, using: Using) -> JSONResponse:
+async def add(request: Request, using: Using, caller: Ingesting) -> JSONResponse:
     """Take documents in, as JSON or as files (multipart, parts named `files`); a job says how far that is."""
-    return await receive(request, using, _DOOR)
+    return await receive(request, using, caller, _DOOR)
 
 
 @router.get("/v1/documents")
 async def show_all(
     using: Using,
+    caller: Asking,
     collection: InCollection = "default",
     limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
     after: Annotated[str, Query(max_length=512)] = "",
@@ -74,8 +76,8 @@ async def show_all(
 
     def read() -> list[Row[Any]]:
         with using.catalog.read() as tx:
-            collection_row(tx, using.settings.tenant, collection)
-            return list_documents(tx, using.settings.tenant, collection, after, limit)
+            collection_row(tx, caller.tenant, collection)
+            return list_documents(tx, caller.tenant, collection, after, limit)
 
     return {"documents": [dict(row._mapping) for row in await asyncio.to_thread(read)]}
 
@@ -84,33 +86,36 @@ async def show_all(
 async def end(
     doc_id: str,
     using: Using,
+    caller: Ingesting,
     collection: InCollection = "default",
     valid_to: Annotated[Instant | None, Query()] = None,
 ) -> dict[str, Any]:
     """End a document's validity, from `valid_to` or from now on; what it said before stays on record."""
-    return await end_validity(using, collection, doc_id, valid_to)
+    return await end_validity(using, caller.tenant, collection, doc_id, valid_to)
 
 
 @router.get("/v1/documents/{doc_id:path}/versions")
-async def versions(doc_id: str, using: Using, collection: InCollection = "default") -> dict[str, Any]:
+async def versions(doc_id: str, using: Using, caller: Asking, collection: InCollection = "default") -> dict[str, Any]:
     """Every version of a document: when it is valid, and when it was on record."""
 
     def read() -> list[Row[Any]]:
         with using.catalog.read() as tx:
-            collection_row(tx, using.settings.tenant, collection)
-            return document_versions(tx, using.settings.tenant, collection, doc_id)
+            collection_row(tx, caller.tenant, collection)
+            return document_versions(tx, caller.tenant, collection, doc_id)
 
     return {"versions": [_version_json(row) for row in await asyncio.to_thread(read)]}
 
 
 @router.get("/v1/documents/{doc_id:path}/versions/{version_id}")
-async def version(doc_id: str, version_id: str, using: Using, collection: InCollection = "default") -> dict[str, Any]:
+async def version(
+    doc_id: str, version_id: str, using: Using, caller: Asking, collection: InCollection = "default"
+) -> dict[str, Any]:
     """A version's text as it was parsed: what the offsets of citations count in. `pages` are where pages begin."""
 
     def read() -> Row[Any]:
         with using.catalog.read() as tx:
-            collection_row(tx, using.settings.tenant, collection)
-            return version_text(tx, using.settings.tenant, collection, doc_id, version_id)
+            collection_row(tx, caller.tenant, collection)
+            return version_text(tx, caller.tenant, collection, doc_id, version_id)
 
     row = await asyncio.to_thread(read)
     return {name: getattr(row, name) for name in _TEXT_FIELDS}

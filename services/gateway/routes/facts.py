@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse
 from pydantic import Field, StringConstraints
 
 from services.gateway.bodies import Collection, Identifier, Instant, Strict, documented
+from services.gateway.caller import Ingesting
 from services.gateway.context import Using
 from services.gateway.intake import FORM, Door, receive
 from services.gateway.uploads import FACT_SUFFIXES
@@ -48,6 +49,6 @@ _DOOR = Door("facts", FactsRequest, FactsForm, FACT_SUFFIXES)
 
 
 @router.post("/v1/facts", status_code=202, openapi_extra=documented(FactsRequest, FORM))
-async def add(request: Request, using: Using) -> JSONResponse:
+async def add(request: Request, using: Using, caller: Ingesting) -> JSONResponse:
     """Take facts in, as JSON or as a .jsonl file (multipart, part named `files`)."""
-    return await receive(request, using, _DOOR)
+    return await receive(request, using, caller, _DOOR)

@@ -19,6 +19,7 @@ from services.common.models import load_manifest
 from services.common.nodes.encoder import ModelInfo
 from services.common.nodes.funnel import DEFAULT, Funnel, Fusion, Quantization, Rotation
 from services.gateway.bodies import Strict, documented, read_json
+from services.gateway.caller import Administering
 from services.gateway.context import Context, Using
 from services.gateway.job_view import job_json
 from services.gateway.uploads import queued
@@ -54,7 +55,7 @@ class SwitchRequest(Strict):
 
 
 @router.get("")
-async def show_all(using: Using) -> dict[str, Any]:
+async def show_all(using: Using, caller: Administering) -> dict[str, Any]:
     """Every generation: what it is, how it stands, how far it is behind, and its last verification."""
 
     def read(tx: Connection) -> list[tuple[generations.Standing, jobs.Job | None]]:
@@ -65,7 +66,7 @@ async def show_all(using: Using) -> dict[str, Any]:
 
 
 @router.post("", status_code=202, openapi_extra=documented(BuildRequest))
-async def start(request: Request, using: Using) -> JSONResponse:
+async def start(request: Request, using: Using, caller: Administering) -> JSONResponse:
     """Build a generation beside the live one: a job says how far that is. Questions go on meanwhile."""
     body = await read_json(request, BuildRequest, using.settings.max_body_bytes)
     live = await _read(using, live_generation)
@@ -74,7 +75,7 @@ async def start(request: Request, using: Using) -> JSONResponse:
 
     def begin(tx: Connection) -> tuple[generations.Standing, jobs.Job]:
         made = generations.start(tx, model.name, model.dimensions, funnel)
-        return generations.standing(tx, made.name), generations.ask_reindex(tx, using.settings.tenant, made)
+        return generations.standing(tx, made.name), generations.ask_reindex(tx, caller.tenant, made)
 
     standing, job = await _write(using, begin)
     told = {"generation": _described(standing), "job": await queued(using, job)}
@@ -82,7 +83,7 @@ async def start(request: Request, using: Using) -> JSONResponse:
 
 
 @router.post("/rollback")
-async def rollback(using: Using) -> dict[str, Any]:
+async def rollback(using: Using, caller: Administering) -> dict[str, Any]:
     """Make the generation live again that was so before."""
     live, kept = await _write(using, generations.rollback)
     behind = await _read(using, lambda tx: generations.behind(tx, live))
@@ -90,14 +91,14 @@ async def rollback(using: Using) -> dict[str, Any]:
 
 
 @router.post("/{name}/verify", status_code=202)
-async def verify(name: str, using: Using) -> JSONResponse:
+async def verify(name: str, using: Using, caller: Administering) -> JSONResponse:
     """Compare a generation with the live one: the job's end leaves a verdict with the generation."""
-    job = await queued(using, await _write(using, lambda tx: generations.ask_verify(tx, using.settings.tenant, name)))
+    job = await queued(using, await _write(using, lambda tx: generations.ask_verify(tx, caller.tenant, name)))
     return JSONResponse({"job": job}, 202, {"Location": f"/v1/jobs/{job['id']}"})
 
 
 @router.post("/{name}/switch", openapi_extra=documented(SwitchRequest))
-async def switch(name: str, request: Request, using: Using) -> dict[str, Any]:
+async def switch(name: str, request: Request, using: Using, caller: Administering) -> dict[str, Any]:
     """Make a generation live and keep the one that was. Refused without a recent verdict that it passed."""
     body = await read_json(request, SwitchRequest, using.settings.max_body_bytes)
     if body.force not in (None, name):
@@ -108,7 +109,7 @@ async def switch(name: str, request: Request, using: Using) -> dict[str, Any]:
 
 
 @router.delete("/{name}")
-async def drop(name: str, using: Using) -> dict[str, Any]:
+async def drop(name: str, using: Using, caller: Administering) -> dict[str, Any]:
     """Give up a generation that is not live: its build is cancelled, its index removed within seconds."""
     await _write(using, lambda tx: generations.drop(tx, name))
     return {"dropped": name}

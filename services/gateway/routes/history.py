@@ -12,6 +12,7 @@ from pydantic import StringConstraints
 from services.catalog import history
 from services.common.moment import format_instant, now, parse_known_at
 from services.gateway.bodies import Collection
+from services.gateway.caller import Asking
 from services.gateway.context import Using
 
 router = APIRouter(tags=["collections"])
@@ -21,7 +22,7 @@ Written = Annotated[str | None, StringConstraints(max_length=64), Query()]
 
 
 @router.get("/v1/collections/{collection}/changes")
-async def changes(collection: Named, using: Using, known_at: Written = None) -> dict[str, Any]:
+async def changes(collection: Named, using: Using, caller: Asking, known_at: Written = None) -> dict[str, Any]:
     """The instants at which something in the collection began or ended being valid, or being on record.
 
     Valid time as it was on record at `known_at`. Neighbours share a tick where there are more than 500.
@@ -30,7 +31,7 @@ async def changes(collection: Named, using: Using, known_at: Written = None) -> 
 
     def read() -> history.Changes:
         with using.catalog.read() as tx:
-            return history.changes(tx, using.settings.tenant, collection, known)
+            return history.changes(tx, caller.tenant, collection, known)
 
     found = await asyncio.to_thread(read)
     return {"valid": _ticks_json(found.valid), "recorded": _ticks_json(found.recorded)}

@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from services.catalog import erasing, jobs
 from services.catalog.reading import collection as collection_row
 from services.gateway.bodies import InCollection
+from services.gateway.caller import Administering
 from services.gateway.context import Context, Using
 from services.gateway.uploads import queued
 
@@ -20,7 +21,7 @@ router = APIRouter(tags=["maintenance"])
 
 
 @router.post("/v1/documents/{doc_id:path}/erase", status_code=202)
-async def erase(doc_id: str, using: Using, collection: InCollection = "default") -> JSONResponse:
+async def erase(doc_id: str, using: Using, caller: Administering, collection: InCollection = "default") -> JSONResponse:
     """Remove a document everywhere, at every moment, for good: a job says how far that is.
 
     Text, vectors, features, answers that quote it and uploads that held it; other documents stay as they are. Refused
@@ -28,16 +29,16 @@ async def erase(doc_id: str, using: Using, collection: InCollection = "default")
     """
 
     def ask(tx: Connection) -> jobs.Job:
-        collection_row(tx, using.settings.tenant, collection)
-        return erasing.ask(tx, using.settings.tenant, collection, doc_id)
+        collection_row(tx, caller.tenant, collection)
+        return erasing.ask(tx, caller.tenant, collection, doc_id)
 
     return await _queue(using, ask)
 
 
 @router.post("/v1/admin/reindex/rebuild", status_code=202)
-async def rebuild(using: Using) -> JSONResponse:
+async def rebuild(using: Using, caller: Administering) -> JSONResponse:
     """Build index and features anew from catalog and vector files alone; questions are answered meanwhile."""
-    return await _queue(using, lambda tx: erasing.ask_rebuild(tx, using.settings.tenant))
+    return await _queue(using, lambda tx: erasing.ask_rebuild(tx, caller.tenant))
 
 
 async def _queue(context: Context, ask: Callable[[Connection], jobs.Job]) -> JSONResponse:

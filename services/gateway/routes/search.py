@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 from services.common.nodes.scope import Scope
 from services.gateway.asking import Asked, Pinned, check_text, pin
 from services.gateway.bodies import Collection, Filters, Strict, documented, read_json
+from services.gateway.caller import Asking
 from services.gateway.context import Using
 from services.orchestrator.graph.answer import iso, moment_json
 from services.orchestrator.graph.search import Found, SearchHit, search
@@ -89,12 +90,12 @@ class SearchRequest(Strict):
 
 
 @router.post("/v1/search", openapi_extra=documented(SearchRequest), responses={200: {"model": SearchAnswer}})
-async def find(request: Request, using: Using) -> Mapping[str, Any]:
+async def find(request: Request, using: Using, caller: Asking) -> Mapping[str, Any]:
     """The best passages, best first, each with the span over which it is valid."""
     body = await read_json(request, SearchRequest, using.settings.max_body_bytes)
     text = check_text(body.query, using.settings.max_question_chars, "query")
-    pinned = await pin(using, Asked(text, body.collection, body.as_of, body.known_at))
-    scope = Scope(using.settings.tenant, body.collection, pinned.generation.name, pinned.moment)
+    pinned = await pin(using, caller, Asked(text, body.collection, body.as_of, body.known_at))
+    scope = Scope(caller.tenant, body.collection, pinned.generation.name, pinned.moment)
     found = await search(using.nodes, pinned.generation, scope, text, body.limit, body.filters)
     answer = _found_json(found, pinned)
     return {**answer, "explain": _explanation(found, pinned)} if body.explain else answer

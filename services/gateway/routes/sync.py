@@ -13,7 +13,8 @@ from pydantic import Field, StringConstraints
 
 from services.catalog import syncing
 from services.gateway.bodies import Collection, Strict, documented, read_json
-from services.gateway.context import Context, Using
+from services.gateway.caller import Ingesting
+from services.gateway.context import Using
 
 router = APIRouter(tags=["sync"])
 
@@ -25,28 +26,30 @@ class PruneRequest(Strict):
 
 
 @router.get("/v1/collections/{collection}/sync/{source}")
-async def show(collection: Collection, source: Collection, using: Using) -> dict[str, Any]:
+async def show(collection: Collection, source: Collection, using: Using, caller: Ingesting) -> dict[str, Any]:
     """The SHA-256 of each file taken in; `pending`: documents wait to be ended."""
 
     def within() -> dict[str, Any]:
         with using.catalog.read() as tx:
-            files, pending = syncing.known(tx, _folder(using, collection, source))
+            files, pending = syncing.known(tx, _folder(caller.tenant, collection, source))
             return {"files": files, "pending": pending}
 
     return await asyncio.to_thread(within)
 
 
 @router.post("/v1/collections/{collection}/sync/{source}", openapi_extra=documented(PruneRequest))
-async def prune(collection: Collection, source: Collection, request: Request, using: Using) -> dict[str, int]:
+async def prune(
+    collection: Collection, source: Collection, request: Request, using: Using, caller: Ingesting
+) -> dict[str, int]:
     """End the validity of every document that no file of the folder says any more; call it once the rest is in."""
     body = await read_json(request, PruneRequest, using.settings.max_body_bytes)
 
     def within() -> int:
         with using.catalog.write() as tx:
-            return syncing.prune(tx, _folder(using, collection, source), body.removed)
+            return syncing.prune(tx, _folder(caller.tenant, collection, source), body.removed)
 
     return {"ended": await asyncio.to_thread(within)}
 
 
-def _folder(context: Context, collection: str, source: str) -> syncing.Folder:
-    return syncing.Folder(context.settings.tenant, collection, source)
+def _folder(tenant: str, collection: str, source: str) -> syncing.Folder:
+    return syncing.Folder(tenant, collection, source)
