@@ -37,7 +37,6 @@ class OpenGeneration:
         self._asked: list[Asked] = []
         self._searching: asyncio.Task[None] | None = None
         self._build: asyncio.Task[None] | None = None
-        self._making = False
         self.writing = asyncio.Lock()
         """Held around whatever changes the index."""
 
@@ -87,7 +86,8 @@ class OpenGeneration:
 
     async def standing(self) -> Standing:
         points, unbuilt, disk = await self.run(lambda index: (index.count(), index.unbuilt(), index.disk_bytes()))
-        return Standing(points, unbuilt, disk, self._making)
+        # One that failed and is to be tried again is under way as well.
+        return Standing(points, unbuilt, disk, self._build is not None and not self._build.done())
 
     def consider_build(self) -> None:
         """Build in the background if enough was written since the last time."""
@@ -131,25 +131,28 @@ class OpenGeneration:
                 waiting.set_result(candidates)
 
     async def _build_until_done(self) -> None:
+        """Until nothing is left that a build would pay for: what was written during one may call for the next."""
         wait, longest = _AGAIN_SECONDS
-        try:
-            while not await self._build_once():
+        while (made := await self._build_once()) is not None:
+            if not made:
                 await asyncio.sleep(wait)
                 wait = min(longest, wait * 2)
-        except asyncio.CancelledError:
-            raise
+
+    async def _build_once(self) -> bool | None:
+        """Whether the build came to its end; None where there was nothing to build."""
+        try:
+            return await self._built()
         except Exception:
             log.exception("build_failed", generation=self._name)
+            return False
 
-    async def _build_once(self) -> bool:
-        """Whether there is nothing left to build."""
+    async def _built(self) -> bool | None:
         build: Build | None = None
         try:
             async with self.writing:
                 build = await self.run(lambda index: index.begin_build())
                 if build is None:
-                    return True
-                self._making = True
+                    return None
                 steps = build.prepare()
                 while await self.step(steps) is not None:
                     pass
@@ -160,7 +163,6 @@ class OpenGeneration:
                 log.warning("builder_died", generation=self._name)
             return done
         finally:
-            self._making = False
             if build is not None:
                 await self.run(lambda _: build.abandon())
 

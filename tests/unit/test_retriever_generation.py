@@ -15,6 +15,7 @@ from tests.support import eventually
 
 NOTHING = "import sys; sys.exit(0)"
 DYING = "import sys; sys.exit(1)"
+FAILING = "is never run"
 
 
 class Engine:
@@ -39,6 +40,11 @@ class Engine:
     def close(self):
         self.did.append("close")
 
+    def count(self):
+        return 0
+
+    unbuilt = disk_bytes = count
+
 
 class Build:
     def __init__(self, engine, script):
@@ -46,6 +52,8 @@ class Build:
 
     def prepare(self):
         self.engine.did.append("prepare")
+        if self.command[1] == FAILING:
+            raise OSError("no room left")
         yield True
 
     def adopt(self):
@@ -130,6 +138,26 @@ async def test_a_builder_that_dies_is_begun_again(monkeypatch):
     assert engine.did == ["prepare", "abandon", "prepare", "abandon", "prepare", "adopt", "abandon", "close"]
 
 
+@pytest.mark.parametrize("script", [DYING, FAILING])
+async def test_a_build_that_waits_for_its_next_try_is_still_under_way(script, monkeypatch):
+    monkeypatch.setattr(generation, "_AGAIN_SECONDS", (60.0, 60.0))
+    engine = Engine([script, NOTHING])
+    held = OpenGeneration("g1", engine)
+    held.consider_build()
+    await asyncio.to_thread(eventually, lambda: "abandon" in engine.did, 20)
+    await asyncio.sleep(0.02)
+    assert (await held.standing()).building
+    await held.close()
+
+
+async def test_what_was_written_during_a_build_is_built_by_the_next():
+    engine = Engine([NOTHING, NOTHING])
+    held = OpenGeneration("g1", engine)
+    await built(held)
+    assert engine.did.count("adopt") == 2 and not (await held.standing()).building
+    await held.close()
+
+
 async def test_stopping_kills_the_builder_and_forgets_the_build(tmp_path):
     mark = tmp_path / "alive"
     script = f"import os, pathlib, time; pathlib.Path({str(mark)!r}).write_text(str(os.getpid())); time.sleep(60)"
@@ -138,7 +166,7 @@ async def test_stopping_kills_the_builder_and_forgets_the_build(tmp_path):
     held.consider_build()
     await asyncio.to_thread(eventually, lambda: mark.exists() and mark.read_text(), 20)
     await held.stop_building()
-    assert engine.did == ["prepare", "abandon"] and not held._making
+    assert engine.did == ["prepare", "abandon"] and not (await held.standing()).building
     assert not Path(f"/proc/{mark.read_text()}").exists()
     await held.close()
 
