@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from feast import Entity, FeatureService, FeatureView, Field, FileSource
 from feast.data_format import ParquetFormat
-from feast.types import Bool, Int64, String
+from feast.types import Bool, Float64, Int64, String
 from feast.value_type import ValueType
 
 OWNER = "almanac"
@@ -43,6 +43,11 @@ documents = FeatureView(
             description="When the version began to hold, microseconds since the epoch, UTC: the basis of its age.",
         ),
         Field(name="dated", dtype=Bool, description="Whether that instant was given; else the document is undated."),
+        Field(
+            name="authority",
+            dtype=Float64,
+            description="What the metadata of the valid version say under `authority`, from 0 to 1; 0 where nothing.",
+        ),
         Field(name="valid_to", dtype=Int64, description="Until when it holds, microseconds since the epoch, UTC."),
     ],
     source=documents_source,
@@ -55,7 +60,50 @@ documents = FeatureView(
 documents_v1 = FeatureService(
     name="documents_v1",
     features=[documents],
-    description="What the rank step reads of a document.",
+    description="What the rank step reads of a document itself.",
+    owner=OWNER,
+    tags={"node": "features"},
+)
+
+WINDOWS = {"1d": "in the last day", "7d": "in the last 7 days", "30d": "in the last 30 days", "ever": "so far"}
+MEASURES = {
+    "retrieved": "How often searches and answers found a passage of it",
+    "cited": "How many answers cited it",
+    "helpful": "How many users found an answer that cites it helpful",
+    "unhelpful": "How many users found an answer that cites it unhelpful",
+}
+
+usage_source = FileSource(
+    name="usage_source",
+    path="offline/usage",
+    file_format=ParquetFormat(),
+    timestamp_field="event_timestamp",
+    created_timestamp_column="created",
+    description="One file per stretch of a collection's record, relative to the features node's directory.",
+    owner=OWNER,
+    tags={"node": "features"},
+)
+
+usage = FeatureView(
+    name="usage",
+    entities=[document],
+    ttl=timedelta(0),
+    schema=[
+        Field(name=f"{measure}_{window}", dtype=Int64, description=f"{what}, {when}.", tags={"least": "0"})
+        for measure, what in MEASURES.items()
+        for window, when in WINDOWS.items()
+    ],
+    source=usage_source,
+    online=True,
+    description="What a document was used for, counted from the log of events; a row wherever a count changes.",
+    owner=OWNER,
+    tags={"node": "features", "grain": "document"},
+)
+
+usage_v1 = FeatureService(
+    name="usage_v1",
+    features=[usage],
+    description="What the rank step reads of a document's use.",
     owner=OWNER,
     tags={"node": "features"},
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Row, func, select
 from services.catalog.erasing import under_way
 from services.catalog.records import Generation, key
 from services.catalog.tables import facts, passage_extents, passages, questions, statements, vectors, versions
+from services.catalog.usage import usage_changes
 from services.catalog.vectors import VectorFiles
 from services.common.batches import batched
 from services.common.errors import Unavailable
@@ -19,6 +20,7 @@ from services.common.moment import OPEN_END, OPEN_START, Extent, Span
 from services.common.nodes.features import DOCUMENTS, FACTS, FeatureRow
 from services.common.nodes.retriever import Changes, Close, Point, Target
 from services.common.nodes.scope import Stretch
+from services.common.nodes.usage import USAGE
 
 BATCH = 256
 EMPTY = np.zeros((0, 0), np.float32)
@@ -37,6 +39,9 @@ def index_changes(tx: Connection, files: VectorFiles, generation: Generation, st
 
 def feature_changes(tx: Connection, view: str, stretch: Stretch) -> Iterator[list[FeatureRow]]:
     """What a feature view has to append, in batches."""
+    if view == USAGE:
+        yield from usage_changes(tx, stretch)
+        return
     query = (
         select(statements)
         .where(*_here(statements, stretch), statements.c.view == view, *_within(statements.c.created, stretch))
@@ -103,11 +108,19 @@ def _fact_values(tx: Connection, _: Stretch, rows: list[Row[Any]]) -> list[dict[
 
 def _document_values(tx: Connection, stretch: Stretch, rows: list[Row[Any]]) -> list[dict[str, Any]]:
     said = {
-        row.version_id: {"version_id": row.version_id, "length_chars": row.length, "dated": row.dated}
+        row.version_id: {
+            "version_id": row.version_id,
+            "length_chars": row.length,
+            "dated": row.dated,
+            "authority": _authority(row.metadata),
+        }
         for row in tx.execute(
-            select(versions.c.version_id, func.length(versions.c.text).label("length"), versions.c.dated).where(
-                versions.c.version_id.in_({row.content for row in rows})
-            )
+            select(
+                versions.c.version_id,
+                func.length(versions.c.text).label("length"),
+                versions.c.dated,
+                versions.c.metadata,
+            ).where(versions.c.version_id.in_({row.content for row in rows}))
         )
     }
     revisions = _revisions(tx, stretch, rows)
@@ -115,6 +128,15 @@ def _document_values(tx: Connection, stretch: Stretch, rows: list[Row[Any]]) -> 
         {**said.get(row.content, {}), "valid_from_us": row.event, "versions": revisions[row.entity, row.created]}
         for row in rows
     ]
+
+
+def _authority(metadata: Mapping[str, str]) -> float:
+    """What the metadata say under `authority`, a number in [0, 1]; 0 where they say none."""
+    try:
+        said = float(metadata.get("authority", 0))
+    except ValueError:
+        return 0.0
+    return said if 0 <= said <= 1 else 0.0
 
 
 def _revisions(tx: Connection, stretch: Stretch, rows: list[Row[Any]]) -> dict[tuple[str, int], int]:

@@ -17,6 +17,7 @@ from services.common.moment import OPEN_END, OPEN_START, Moment, now
 from services.common.nodes.features import DOCUMENTS, FACTS
 from services.common.nodes.funnel import Funnel
 from services.common.nodes.retriever import Vectors
+from services.common.nodes.usage import USAGE
 
 
 def index_reader(generation: str) -> str:
@@ -29,7 +30,8 @@ def view_reader(view: str) -> str:
     return f"features:{view}"
 
 
-VIEWS = (FACTS, DOCUMENTS)
+VIEWS = (FACTS, DOCUMENTS, USAGE)
+"""The feature views that follow the record of a collection."""
 LIVE, DROPPED = "live", "dropped"
 
 

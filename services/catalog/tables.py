@@ -197,6 +197,20 @@ events = Table(
     Index("events_by_record", "tenant", "collection", "recorded_at"),
 )
 
+usage = Table(
+    "usage",
+    metadata,
+    Column("tenant", _name(64), primary_key=True),
+    Column("collection", _name(128), primary_key=True),
+    Column("doc_id", _name(512), primary_key=True),
+    Column("measure", String(16), primary_key=True, comment="retrieved, cited, helpful or unhelpful"),
+    Column("since", BigInteger, primary_key=True, comment="the instant of valid time from which on it counts"),
+    Column("began", BigInteger, primary_key=True, comment="the instant that its windows reach back to"),
+    Column("recorded_at", BigInteger, primary_key=True),
+    Column("times", Integer, nullable=False, comment="below 0 where a later word took an earlier one back"),
+    Index("usage_by_record", "tenant", "collection", "recorded_at"),
+)
+
 jobs = Table(
     "jobs",
     metadata,

@@ -1,6 +1,6 @@
 """Feature views as the node reads and writes them: their fields, their ttl and their entity keys.
 
-Feast's registry defines them, from `feature_repo`. Two are known beforehand, so that a fresh home answers before Feast
+Feast's registry defines them, from `feature_repo`. Some are known beforehand, so that a fresh home answers before Feast
 is loaded; a test compares them.
 """
 
@@ -13,6 +13,8 @@ from types import MappingProxyType
 from services.common.errors import InvalidRequest, NotFound
 from services.common.moment import OPEN_END, OPEN_START
 from services.common.nodes.features import DOCUMENTS, FACTS, FeatureRow, Value
+from services.common.nodes.usage import FIELDS as USAGE_FIELDS
+from services.common.nodes.usage import USAGE
 
 PRESENT = "present"
 """The field that says whether anything holds from the row's event on; where it is not given, `found` says it."""
@@ -55,9 +57,11 @@ VIEWS: Mapping[str, View] = MappingProxyType(
                 "versions": int,
                 "valid_from_us": int,
                 "dated": bool,
+                "authority": float,
                 "valid_to": int,
             },
         ),
+        USAGE: View(USAGE, dict.fromkeys(USAGE_FIELDS, int)),
     }
 )
 

@@ -21,7 +21,7 @@ from services.catalog.reading import (
     question_named,
 )
 from services.catalog.records import DocumentIn, FactIn, Generation, PassageIn
-from services.catalog.state import ensure_generation, index_reader, resolve_moment, set_watermark, view_reader
+from services.catalog.state import VIEWS, ensure_generation, index_reader, resolve_moment, set_watermark, view_reader
 from services.catalog.tables import events
 from services.catalog.vectors import VectorFiles
 from services.common.errors import CollectionNotFound, Conflict, InvalidDocument, InvalidRequest
@@ -214,7 +214,7 @@ def test_known_at_defaults_to_the_lowest_watermark_and_is_pinned_to_the_record(d
     first, _ = record(database, document(valid_from=Y2000))
     last, _ = record(database, document(parts=("new",), valid_from=Y2010))
     with database.write() as tx:
-        for reader in (view_reader(FACTS), view_reader(DOCUMENTS)):
+        for reader in map(view_reader, VIEWS):
             set_watermark(tx, reader, "t", "c", last)
         assert resolve_moment(tx, "t", "c", GENERATION, 5, None).known_at < first
         set_watermark(tx, index_reader("g1"), "t", "c", first)

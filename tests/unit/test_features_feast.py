@@ -125,9 +125,9 @@ async def test_nothing_to_materialize_is_no_error(backend):
 
 
 async def test_feast_and_the_node_define_the_same_views(backend):
-    from feast.types import Bool, Int64, String
+    from feast.types import Bool, Float64, Int64, String
 
-    types = {str: String, int: Int64, bool: Bool}
+    types = {str: String, int: Int64, bool: Bool, float: Float64}
     store = backend._feast._open()
     for name, defined in VIEWS.items():
         (projection,) = store.get_feature_service(f"{name}_v1").feature_view_projections
@@ -158,49 +158,49 @@ async def test_an_erased_entity_leaves_the_online_store_and_every_file(backend, 
     assert await backend.erase(FACTS, entity_key("t", "erase", "erased-entity")) == 0
 
 
-USERS = """
+SHELVES = """
 from feast import Entity, FeatureView, Field, FileSource
 from feast.data_format import ParquetFormat
 from feast.types import {kind}
 from feast.value_type import ValueType
 
-user = Entity(name="user", join_keys=["entity_key"], value_type=ValueType.STRING)
-source = FileSource(name="users_source", path="offline/users", file_format=ParquetFormat(),
+shelf = Entity(name="shelf", join_keys=["entity_key"], value_type=ValueType.STRING)
+source = FileSource(name="shelves_source", path="offline/shelves", file_format=ParquetFormat(),
                     timestamp_field="event_timestamp", created_timestamp_column="created")
-users = FeatureView(name="users", entities=[user], schema=[Field(name="quota", dtype={kind})], source=source)
+shelves = FeatureView(name="shelves", entities=[shelf], schema=[Field(name="quota", dtype={kind})], source=source)
 """
 
 
 async def test_a_new_view_needs_only_its_definition_and_keeps_its_types(tmp_path, monkeypatch):
     (tmp_path / "repo").mkdir()
-    (tmp_path / "repo" / "users.py").write_text(USERS.format(kind="Float64"))
+    (tmp_path / "repo" / "shelves.py").write_text(SHELVES.format(kind="Float64"))
     monkeypatch.setattr(feast_store, "_definitions", lambda: tmp_path / "repo")
     backend = FeastBackend(tmp_path / "home")
     features = PointInTimeFeatures(backend)
-    assert "+ users" in await backend.plan()
-    with pytest.raises(NotFound, match="users"):
-        await features.position("users", "t", "c")
+    assert "+ shelves" in await backend.apply(dry_run=True)
+    with pytest.raises(NotFound, match="shelves"):
+        await features.position("shelves", "t", "c")
     preparing = asyncio.create_task(features.prepare())
     await asyncio.sleep(0)
-    assert await features.position("users", "t", "c") == OPEN_START
+    assert await features.position("shelves", "t", "c") == OPEN_START
 
     async def batches():
         yield [FeatureRow("u", True, BEGIN, BEGIN, {"quota": 2.5})]
 
-    await features.append("users", Stretch("t", "c", OPEN_START, END), batches())
+    await features.append("shelves", Stretch("t", "c", OPEN_START, END), batches())
     await preparing
-    assert backend.latest("users", [entity_key("t", "c", "u")], END, END)[0].values == {"quota": 2.5}
+    assert backend.latest("shelves", [entity_key("t", "c", "u")], END, END)[0].values == {"quota": 2.5}
     asked = [("u", BEGIN - 1), ("u", END), ("v", END)]
-    assert [row.values for row in await features.training("t", "c", "users", asked)] == [{}, {"quota": 2.5}, {}]
+    assert [row.values for row in await features.training("t", "c", "shelves", asked)] == [{}, {"quota": 2.5}, {}]
 
-    (tmp_path / "repo" / "users.py").write_text(USERS.format(kind="String"))
+    (tmp_path / "repo" / "shelves.py").write_text(SHELVES.format(kind="String"))
     with pytest.raises(Conflict, match="quota is float on record and cannot become str"):
-        await backend.plan()
+        await backend.apply(dry_run=True)
     await backend.close()
     again = FeastBackend(tmp_path / "home")
     with pytest.raises(Conflict, match="refused"):
         await again.prepare()
-    assert again.latest("users", [entity_key("t", "c", "u")], END, END)[0].values == {"quota": 2.5}
+    assert again.latest("shelves", [entity_key("t", "c", "u")], END, END)[0].values == {"quota": 2.5}
     await again.close()
 
 

@@ -1,4 +1,4 @@
-"""Keys, profiles of tenants and users, and the audit log."""
+"""Keys, profiles of tenants and users, the audit log, and what documents were used for."""
 
 from __future__ import annotations
 
@@ -55,3 +55,18 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("audit_id"),
     )
     op.create_index("audit_by_time", "audit", ["tenant", "created_at"])
+    op.create_table(
+        "usage",
+        sa.Column("tenant", _name(64), nullable=False),
+        sa.Column("collection", _name(128), nullable=False),
+        sa.Column("doc_id", _name(512), nullable=False),
+        sa.Column("measure", sa.String(16), nullable=False, comment="retrieved, cited, helpful or unhelpful"),
+        sa.Column(
+            "since", sa.BigInteger(), nullable=False, comment="the instant of valid time from which on it counts"
+        ),
+        sa.Column("began", sa.BigInteger(), nullable=False, comment="the instant that its windows reach back to"),
+        sa.Column("recorded_at", sa.BigInteger(), nullable=False),
+        sa.Column("times", sa.Integer(), nullable=False, comment="below 0 where a later word took an earlier one back"),
+        sa.PrimaryKeyConstraint("tenant", "collection", "doc_id", "measure", "since", "began", "recorded_at"),
+    )
+    op.create_index("usage_by_record", "usage", ["tenant", "collection", "recorded_at"])
