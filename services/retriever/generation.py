@@ -37,6 +37,7 @@ class OpenGeneration:
         self._asked: list[Asked] = []
         self._searching: asyncio.Task[None] | None = None
         self._build: asyncio.Task[None] | None = None
+        self._making = False
         self.writing = asyncio.Lock()
         """Held around whatever changes the index."""
 
@@ -86,8 +87,7 @@ class OpenGeneration:
 
     async def standing(self) -> Standing:
         points, unbuilt, disk = await self.run(lambda index: (index.count(), index.unbuilt(), index.disk_bytes()))
-        # One that failed and is to be tried again is under way as well.
-        return Standing(points, unbuilt, disk, self._build is not None and not self._build.done())
+        return Standing(points, unbuilt, disk, self._making)
 
     def consider_build(self) -> None:
         """Build in the background if enough was written since the last time."""
@@ -133,10 +133,13 @@ class OpenGeneration:
     async def _build_until_done(self) -> None:
         """Until nothing is left that a build would pay for: what was written during one may call for the next."""
         wait, longest = _AGAIN_SECONDS
-        while (made := await self._build_once()) is not None:
-            if not made:
-                await asyncio.sleep(wait)
-                wait = min(longest, wait * 2)
+        try:
+            while (made := await self._build_once()) is not None:
+                if not made:
+                    await asyncio.sleep(wait)
+                    wait = min(longest, wait * 2)
+        finally:
+            self._making = False
 
     async def _build_once(self) -> bool | None:
         """Whether the build came to its end; None where there was nothing to build."""
@@ -153,6 +156,7 @@ class OpenGeneration:
                 build = await self.run(lambda index: index.begin_build())
                 if build is None:
                     return None
+                self._making = True
                 steps = build.prepare()
                 while await self.step(steps) is not None:
                     pass
