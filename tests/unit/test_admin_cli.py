@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -352,33 +353,65 @@ def test_a_stream_that_breaks_is_taken_up_again(documents: Path) -> None:
     assert next(tries, "used up") == "used up"
 
 
-def test_eval_asof_asks_without_a_model_and_reports_one_object(tmp_path: Path) -> None:
-    file = tmp_path / "facts.jsonl"
-    rows = [("Who led Siemens?", "Joe Kaeser", "2013"), ("Who led Ralph Lauren?", "Stefan Larsson", "2015")]
+def test_eval_asof_imports_histories_of_its_own_and_reports_one_object(tmp_path: Path) -> None:
+    file, others = tmp_path / "facts.jsonl", tmp_path / "squad.json"
+    rows = [("Who led Siemens?", "Joe Kaeser", "2013"), ("Who led Bosch?", "Franz Fehrenbach", "2003")]
     file.write_text(
         "".join(
             json.dumps({"question": q, "answer": a, "valid_from": f"{y}-08-01", "valid_to": f"{y}-12-01"}) + "\n"
             for q, a, y in rows
         )
     )
+    others.write_text(json.dumps({"data": [{"paragraphs": [{"context": "", "qas": [{"question": "Why?"}]}]}]}))
 
     def answer(request: httpx.Request) -> httpx.Response:
         body = json.loads(request.content)
-        assert body["generate"] is False and body["collection"] == "default"
-        year = body["as_of"][:7]
-        citation = {**CITATION, "valid_to": "2013-12-01T00:00:00Z"}
-        right = ("Siemens" in body["question"] and year == "2013-09") or year == "2013-10"
-        return httpx.Response(200, json={**ANSWER, "citations": [citation] if right else []})
+        assert body["generate"] is False and body["collection"].startswith("eval-asof-")
+        if "known_at" in body:
+            assert body["known_at"] in ("2014-07-31T00:00:00Z", "2004-07-30T00:00:00Z")
+        right = (
+            "siemens" in body["question"].lower()
+            and "known_at" not in body
+            and body.get("as_of", "2013-10") >= "2013-09"
+        )
+        return httpx.Response(200, json={**ANSWER, "answer": "", "citations": [CITATION] if right else []})
 
-    stub = Stub({"POST /v1/answers": answer})
-    done = stub.run("eval", "asof", file, "--json")
+    stub = job_stub({**JOB, "counts": {"failed": 0}, "failures": []}, "facts")
+    stub.answers["POST /v1/answers"] = answer
+    stub.answers["GET /v1/collections"] = httpx.Response(200, json={"collections": []})
+    done = stub.run("eval", "asof", file, "--negatives", others, "--json")
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
     assert set(found) == {"name", "machine", "figures", "targets", "holds"}
-    assert found["figures"]["accuracy"] == 0.5
-    assert found["figures"]["leaks"] == 0
-    assert found["figures"]["asked"] == len(stub.seen) == 4
+    figures = found["figures"]
+    assert set(found["targets"]) == {"accuracy", "leaks", "gaps", "paraphrased", "swapped", "false_matches"}
+    assert (figures["accuracy"], figures["leaks"], figures["gaps"], figures["false_matches"]) == (0.5, 0, 0, 0)
+    assert figures["paraphrased"] == 0.5
     assert found["holds"] is False
+    sent = [request.content for request in stub.seen if request.url.path == "/v1/facts"]
+    assert len(sent) == 2 and all(b'name="history"\r\n\r\ntrue' in content for content in sent)
+    assert [b"recorded_at" in content for content in sent] == [True, False]
+
+
+def test_eval_asof_asks_what_is_imported_already_and_only_a_sample(tmp_path: Path) -> None:
+    file = tmp_path / "facts.jsonl"
+    file.write_text("".join(json.dumps({"question": f"Who led {n}?", "answer": "x"}) + "\n" for n in range(9)))
+    imported = list[str]()
+
+    def taken_in(request: httpx.Request) -> httpx.Response:
+        imported.append(re.findall(rb"eval-asof-\w+", request.content)[0].decode())
+        return httpx.Response(202, json={"job": {**JOB, "state": "queued"}})
+
+    def held(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, json={"collections": [{"name": name} for name in imported]})
+
+    stub = job_stub({**JOB, "counts": {"failed": 0}, "failures": []})
+    stub.answers |= {"POST /v1/facts": taken_in, "GET /v1/collections": held}
+    stub.answers["POST /v1/answers"] = httpx.Response(200, json={**ANSWER, "citations": []})
+    args = ("eval", "asof", file, "--sample", "2", "--json")
+    found = [json.loads(stub.run(*args).stdout)["figures"] for _ in range(2)]
+    assert found[0]["asked_spans"] == 2 and "false_matches" not in found[0]
+    assert found[0] == found[1] and len(set(imported)) == len(imported) == 2
 
 
 def test_eval_retrieval_ingests_a_missing_corpus_and_ranks_every_judged_query(tmp_path: Path) -> None:

@@ -4,27 +4,15 @@ from __future__ import annotations
 
 import gzip
 import json
-import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipelines.evaluation import holds
-from pipelines.evaluation.asof import (
-    Ask,
-    FactRow,
-    Grade,
-    asof_figures,
-    gaps,
-    grade,
-    load_facts,
-    middle,
-    names,
-    normalise,
-    plan,
-    swap_entity,
-)
+from pipelines.evaluation.asof import Ask, Grade, asof_figures, gaps, grade, middle, plan
+from pipelines.evaluation.facts import YEAR, FactRow, load_facts, normalise, recorded_late, undated
 from services.common.errors import InvalidRequest
 from services.common.moment import OPEN_END, OPEN_START, Span, parse_instant
 
@@ -56,10 +44,10 @@ def citation(**given: Any) -> dict[str, Any]:
 
 
 def answer(*citations: dict[str, Any]) -> dict[str, Any]:
-    return {"citations": list(citations), "moment": {"known_at": "2025-01-01T00:00:00Z"}}
+    return {"answer": "", "citations": list(citations), "moment": {"known_at": "2025-01-01T00:00:00Z"}}
 
 
-AT_2016 = Ask("span", "Who led Siemens?", T("2016-01-01"), FACTS[1])
+AT_2016 = Ask("span", "Who led Siemens?", T("2016-01-01"), fact=FACTS[1])
 IN_GAP = Ask("gap", "Who led Siemens?", T("2013-10-01"))
 
 
@@ -122,38 +110,36 @@ def test_gaps_lie_before_the_first_span_and_between_those_that_do_not_meet() -> 
     assert gaps([Span(OPEN_START, T("2001-01-01"))]) == []
 
 
-@pytest.mark.parametrize(
-    ("question", "found"),
-    [
-        ("Who was the Mayor of Kafjord?", ["Mayor", "Kafjord"]),
-        ("Stefano Pioli led what football team?", ["Stefano Pioli"]),
-        ("The Swedish Master-General held what?", ["Swedish Master-General"]),
-        ("What was Athletic Club Omonoia Nicosia's home field?", ["Athletic Club Omonoia Nicosia"]),
-        ("Who hosted the Italian game show, Affari tuoi?", ["Italian", "Affari"]),
-        ("Who ran Powszechny Zakład Ubezpieczeń?", ["Powszechny Zakład Ubezpieczeń"]),
-        ("Who governed it?", []),
-    ],
-)
-def test_names_are_runs_of_capitalised_words(question: str, found: list[str]) -> None:
-    assert names(question) == found
-
-
-def test_a_swapped_question_asks_about_somebody_the_others_name() -> None:
-    questions = ["Who led Siemens?", "Who led Ralph Lauren?", "Where did Mike Lee work?"]
-    swapped = {swap_entity("Who led Siemens?", questions, random.Random(seed)) for seed in range(20)}
-    assert swapped == {"Who led Mike Lee?"}, "Ralph Lauren's would be a question on file"
-    assert swap_entity("who was it?", questions, random.Random(0)) is None
-    assert swap_entity("Who led Siemens?", ["Who led Siemens?"], random.Random(0)) is None
-
-
-def test_the_plan_asks_every_span_every_gap_and_every_question_once_swapped() -> None:
-    facts = [*FACTS, FactRow("Where did Mike Lee work?", "Utah", (), span("2011-01-01", "2012-01-01"))]
-    asks = plan(facts, seed=3)
+def test_the_plan_asks_every_span_twice_and_every_gap() -> None:
+    facts = [replace(fact, recorded_at=fact.valid.end) for fact in FACTS]
+    asks = plan(facts)
     assert [ask.fact for ask in asks if ask.kind == "span"] == facts
     assert all(ask.as_of in ask.fact.valid for ask in asks if ask.fact)
-    assert sum(ask.kind == "gap" for ask in asks) == 4
-    assert sum(ask.kind == "swapped" for ask in asks) == 3
-    assert asks == plan(facts, seed=3)
+    assert sum(ask.kind == "gap" for ask in asks) == 3
+    late = [ask for ask in asks if ask.kind == "late"]
+    assert [ask.known_at for ask in late] == [T("2013-07-31"), T("2021-01-31"), T("2013-12-31")]
+    assert [ask.as_of for ask in late] == [middle(fact.valid) for fact in facts]
+
+
+def test_facts_are_recorded_late_in_order_at_instants_of_their_own_and_never_after_the_clock() -> None:
+    facts = recorded_late([*FACTS, replace(FACTS[0], question="Who else?")], YEAR, T("2014-06-01"))
+    at = [fact.recorded_at for fact in facts]
+    assert at == sorted(set(at)) and max(at) < T("2014-06-01")
+    assert at[0] == T("2008-06-30") and at[1] == at[0] + 1_000_000 and facts[1].question == "Who led Siemens?"
+
+
+def test_a_fact_is_written_as_the_line_it_is_read_from(tmp_path: Path) -> None:
+    file = tmp_path / "facts.jsonl"
+    facts = [replace(FACTS[1], question_id="q1", source="a page"), FactRow("Who?", "A", (), Span())]
+    file.write_text("\n".join(json.dumps(fact.to_json()) for fact in facts))
+    assert load_facts(file) == facts
+    assert "valid_from" not in facts[1].to_json()
+
+
+def test_undated_facts_are_one_for_each_question_and_always_valid() -> None:
+    one, other = undated([replace(FACTS[0], recorded_at=5), *FACTS[1:]])
+    assert (one.answer, other.answer) == ("Peter Löscher", "Interim Person")
+    assert one.valid == other.valid == Span()
 
 
 def test_a_right_fact_of_the_moment_is_right_and_no_leak() -> None:
@@ -196,6 +182,18 @@ def test_a_fact_on_file_for_another_wording_is_counted_in_a_gap_but_does_not_lea
     assert grade(IN_GAP, answer(twin), FACTS) == Grade("gap", False, 1, 0)
 
 
+def test_what_was_recorded_after_the_moment_leaks_whatever_the_citation_says() -> None:
+    facts = [replace(FACTS[1], recorded_at=T("2020-01-01"))]
+    early = replace(AT_2016, kind="late", known_at=T("2019-12-31"))
+    assert grade(early, answer(citation(recorded_from="2014-01-01T00:00:00Z")), facts).leaks == 1
+    assert grade(replace(early, known_at=T("2020-01-01")), answer(citation(recorded_from=None)), facts).leaks == 0
+
+
+def test_a_hidden_answer_in_the_text_leaks_without_any_citation() -> None:
+    assert grade(IN_GAP, {**answer(), "answer": "It was Peter Löscher."}, FACTS).leaks == 1
+    assert grade(AT_2016, {**answer(), "answer": "It was Joe Kaeser."}, FACTS).leaks == 0
+
+
 def test_the_figures_are_shares_and_counts_by_kind() -> None:
     grades = [
         Grade("span", True, 1, 0),
@@ -203,19 +201,16 @@ def test_the_figures_are_shares_and_counts_by_kind() -> None:
         Grade("span", False, 0, 2),
         Grade("gap", False, 2, 1),
         Grade("gap", False, 0, 0),
-        Grade("swapped", False, 1, 0),
-        Grade("swapped", False, 0, 0),
+        Grade("late", False, 0, 0),
     ]
     figures = asof_figures(grades)
     assert figures == {
         "accuracy": 0.6667,
         "leaks": 3,
-        "gap_facts": 1,
-        "swapped_matched": 0.5,
-        "asked": 7,
+        "gaps": 1,
         "asked_spans": 3,
+        "asked_late": 1,
         "asked_gaps": 2,
-        "asked_swapped": 2,
     }
     assert holds(figures, {"accuracy": {"min": 0.6667}, "leaks": {"max": 3}})
     assert not holds(figures, {"accuracy": {"min": 0.67}})

@@ -7,30 +7,33 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from services.admin.context import AsJson, Collection, connect
+from services.admin.context import AsJson, connect
 
 if TYPE_CHECKING:
     from services.admin.client import Json
 
 app = typer.Typer(help="Measure the running stack.", no_args_is_help=True)
 
-_Seed = Annotated[int, typer.Option("--seed", help="Of the choice of names that are swapped in.")]
+_Negatives = Annotated[Path | None, typer.Option("--negatives", help="Questions about other texts (SQuAD's format).")]
+_Sample = Annotated[int | None, typer.Option("--sample", min=1, help="Only so many of the questions.")]
+_Seed = Annotated[int, typer.Option("--seed", help="Of what is sampled and of the wordings.")]
 
 
 @app.command()
 def asof(
     ctx: typer.Context,
-    file: Annotated[Path, typer.Argument(help="Facts as JSONL, the ones the collection holds.")],
-    collection: Collection = "default",
-    load: Annotated[bool, typer.Option("--load", help="Load the facts into the collection first.")] = False,
+    file: Annotated[Path, typer.Argument(help="Facts as JSONL.")],
+    negatives: _Negatives = None,
+    sample: _Sample = None,
     seed: _Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Ask every fact at its moment, every gap, and every question about somebody else."""
+    """Import the facts as histories of their own and ask: at every moment, in other words, about somebody else."""
     from services.admin.inputs import existing
     from services.admin.measure.asof import measure_asof
 
-    _print(measure_asof(connect(ctx), existing(file), collection, load, seed), as_json)
+    others = existing(negatives) if negatives else None
+    _print(measure_asof(connect(ctx), existing(file), others, sample, seed), as_json)
 
 
 @app.command()
@@ -50,6 +53,24 @@ def retrieval(
         existing(path)
     into = collection or f"eval-{corpus.resolve().parent.name}".lower()
     _print(measure_retrieval(connect(ctx), corpus, queries, qrels, into), as_json)
+
+
+@app.command()
+def answers(
+    ctx: typer.Context,
+    file: Annotated[Path, typer.Argument(help="Paragraphs with questions, in SQuAD's format; ingested unless there.")],
+    sample: Annotated[int, typer.Option("--sample", min=1, help="How many of the questions are asked.")] = 300,
+    seed: Annotated[int, typer.Option("--seed", help="Of the choice of questions, and of what is left out.")] = 0,
+    collection: Annotated[str, typer.Option("--collection", "-c", help="Default: named after the file.")] = "",
+    generate: Annotated[bool, typer.Option(help="Let the generator write; else the evidence is quoted.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Ask questions with known answers, and some that half of the articles cannot answer."""
+    from services.admin.inputs import existing
+    from services.admin.measure.answers import measure_answers
+
+    into = collection or f"eval-{file.name.partition('.')[0]}".lower()
+    _print(measure_answers(connect(ctx), existing(file), into, sample, seed, generate), as_json)
 
 
 def _print(report: Json, as_json: bool) -> None:
