@@ -6,11 +6,12 @@ import os
 import platform
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, TypeVar
 
-from pipelines.evaluation import Targets, holds
+from pipelines.evaluation import Targets, holds, read_lines
 from services.admin import jobs
-from services.admin.client import Json
+from services.admin.client import Gateway, Json
 from services.admin.failures import Failed
 
 _CONCURRENCY = 4
@@ -26,6 +27,15 @@ def require_done(ended: Sequence[Json]) -> None:
         reasons = [job["error"] for job in ended if job.get("error")]
         reasons += [jobs.describe_failure(failure) for failure in found["failures"]]
         raise Failed(f"not all of it could be loaded: {(reasons or ['no reason given'])[0]}")
+
+
+def ensure(gateway: Gateway, corpus: Path, collection: str) -> None:
+    """Ingest the JSONL corpus unless the collection holds as many documents already."""
+    wanted = sum(1 for _ in read_lines(corpus))
+    held = {one["name"]: one["documents"] for one in gateway.get("/v1/collections")["collections"]}
+    if held.get(collection, 0) < wanted:
+        sent = jobs.send(gateway, "documents", [(corpus.name, corpus)], {"collection": collection})
+        require_done(jobs.wait(gateway, sent))
 
 
 def together(work: Callable[[Item], Result], items: Sequence[Item], verb: str) -> list[Result]:
