@@ -16,10 +16,11 @@ from services.orchestrator.graph.search import SearchHit, Vector
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Sentences, best first, and whether they are likely to hold an answer at all."""
+    """Sentences, best first, whether they are likely to hold an answer at all, and how many of them may be quoted."""
 
     citations: tuple[Citation, ...]
     answerable: bool
+    quotes: int = 1
 
 
 async def find_evidence(nodes: Nodes, question: Question, hits: Sequence[SearchHit], vector: Vector | None) -> Evidence:
@@ -35,7 +36,7 @@ async def find_evidence(nodes: Nodes, question: Question, hits: Sequence[SearchH
         cite_sentence(n, chosen, located[chosen.sentence.passage_id])
         for n, chosen in enumerate(selection.chosen, start=1)
     )
-    return Evidence(citations, selection.answerable)
+    return Evidence(citations, selection.answerable, selection.quotes)
 
 
 async def _encode(nodes: Nodes, question: Question, found: Sequence[Sentence]) -> Vectors:

@@ -12,6 +12,8 @@ from services.orchestrator.graph.support import Statement, supports
 
 ABSTENTION = "Nothing on record answers this question."
 MOST_SENTENCES = 3
+MOST_WORDS = 60
+"""Of an answer, its markers counted; only its first sentence may be longer."""
 WORDS_A_PIECE = 4
 
 _MARKER = re.compile(r"\s*\[\s*\d+(?:\s*[,;]\s*\d+)*\s*\]")
@@ -45,19 +47,23 @@ class Grounder:
 
     What comes out depends on the text fed, not on how it was cut. Evidence comes best first. Every sentence given out
     is supported by the evidence or a quote of it, and ends with the numbers it rests on: " [1]" or " [1, 2]". Sentences
-    that add nothing to those before are left out. Where nothing generated can be released, the best `quotes` are.
+    that add nothing to the question and to those before are left out, and so are those that would make the answer
+    longer than MOST_WORDS. Where nothing generated can be released, the best `quotes` are, as far as they fit.
     """
 
-    def __init__(self, evidence: Sequence[Evidence], most: int = MOST_SENTENCES, quotes: int = 1) -> None:
+    def __init__(
+        self, evidence: Sequence[Evidence], most: int = MOST_SENTENCES, quotes: int = 1, question: str = ""
+    ) -> None:
         self._evidence = {item.n: item for item in evidence}
         self._statements = {item.n: item.statement for item in evidence}
         self._most = most
-        self._quotes = min(quotes, most, len(evidence))
+        self._quotable = list(evidence[:quotes])
         self._buffer = ""
         self._text = ""
         self._unfinished = ""
         self._shown = 0
-        self._said: set[str] = set()
+        self._words = 0
+        self._said = set(Statement.of(question).stems)
         self._used: set[int] = set()
         self._generated = False
 
@@ -109,8 +115,8 @@ class Grounder:
         for sentence in self._sentences(final=True):
             if not truncated or self._buffer.strip() or _ENDED.search(_plain(sentence)):
                 released += self._judge(sentence)
-        while not self._generated and self._shown < self._quotes:
-            released += self._quote()
+        while not self._generated and not self.done and (piece := self._quote()):
+            released += piece
         if not self._shown:
             released += self._release(ABSTENTION)
         return released + self._finish_begun()
@@ -138,9 +144,10 @@ class Grounder:
         numbers = self._supporting(claim, _cited(sentence))
         if not numbers:
             return [] if self._shown else self._quote()
-        if set(claim.stems) <= self._said:
+        told = f"{text} [{', '.join(map(str, numbers))}]"
+        if set(claim.stems) <= self._said or not self._fits(told):
             return []
-        return self._release(f"{text} [{', '.join(map(str, numbers))}]")
+        return self._release(told)
 
     def _supporting(self, claim: Statement, cited: Sequence[int]) -> list[int]:
         """The evidence cited, if it supports the claim; else the first that does so alone; else none."""
@@ -153,9 +160,13 @@ class Grounder:
         return Statement.of(" ".join(f"{self._evidence[n].title}. {self._evidence[n].quote}" for n in numbers))
 
     def _quote(self) -> list[str]:
-        """The best quote not yet used."""
-        best = next((item for item in self._evidence.values() if item.n not in self._used), None)
+        """The best quote that is not yet used and fits."""
+        left = (item for item in self._quotable if item.n not in self._used and self._fits(item.quoted))
+        best = next(left, None)
         return self._release(best.quoted) if best else []
+
+    def _fits(self, sentence: str) -> bool:
+        return not self._shown or self._words + len(sentence.split()) <= MOST_WORDS
 
     def _release(self, sentence: str) -> list[str]:
         """Give out a sentence; of one that an earlier attempt began, only what is missing."""
@@ -183,6 +194,7 @@ class Grounder:
     def _note(self, unit: str) -> None:
         """Count a sentence as given out."""
         self._shown += 1
+        self._words += len(unit.split())
         quoted = next((item for item in self._evidence.values() if item.quoted == unit.strip()), None)
         if quoted is not None:
             self._used.add(quoted.n)

@@ -45,7 +45,7 @@ class _Writing:
     async def run(self) -> Written:
         for citation in self._evidence.citations:
             await self._emit(Event("citation", {"citation": citation.to_json()}))
-        grounder = Grounder(self._quotes)
+        grounder = Grounder(self._quotes, quotes=self._evidence.quotes, question=self._question.text)
         grounder.resume(self._prefix)
         if not self._evidence.answerable:
             await self._release(grounder.abstain())
