@@ -76,6 +76,28 @@ def test_more_quotes_stand_in_where_nothing_was_generated() -> None:
     assert "".join(grounder.feed("Supporters sing.") + grounder.finish()) == "Supporters sing. [2]"
 
 
+def test_quotes_stand_in_only_as_far_as_they_fit() -> None:
+    long = Evidence(2, " ".join(["Supporters sing"] * 30), "Omonia Nicosia")
+    third = Evidence(3, "The club is old.", "Omonia Nicosia")
+    assert "".join(Grounder([FIRST, long, third], quotes=3).finish()) == f"{FIRST.quoted} {third.quoted}"
+    assert "".join(Grounder([long, FIRST], quotes=2).finish()) == long.quoted
+
+
+def test_a_generated_sentence_that_does_not_fit_is_left_out() -> None:
+    long = Evidence(1, "Omonia moved " + "and moved " * 28 + "in 1999.", "Omonia")
+    grounder = Grounder([long, SECOND])
+    shown = "".join(grounder.feed("Apoel won in 1901. Supporters wear green shirts. ") + grounder.finish())
+    assert shown == long.quoted
+
+
+def test_what_only_repeats_the_question_is_no_answer() -> None:
+    grounder = Grounder(EVIDENCE, question="When has Omonia moved to the GSP Stadium?")
+    text = "Omonia moved to the GSP Stadium. "
+    assert "".join(grounder.feed(text) + grounder.finish()) == FIRST.quoted
+    grounder = Grounder(EVIDENCE, question="When has Omonia moved to the GSP Stadium?")
+    assert "".join(grounder.feed("Omonia moved in 1999. ") + grounder.finish()) == "Omonia moved in 1999. [1]"
+
+
 def test_a_sentence_that_adds_nothing_is_left_out() -> None:
     text = "Omonia moved to the GSP Stadium in 1999. Omonia moved in 1999. Supporters sing."
     assert ground(text)[0] == "Omonia moved to the GSP Stadium in 1999. [1] Supporters sing. [2]"
@@ -179,11 +201,11 @@ def test_every_sentence_shown_is_supported_or_a_quote(text: str) -> None:
 
 
 @settings(max_examples=150, deadline=None)
-@given(texts, st.integers(0, 200), st.integers(1, 2))
-def test_the_same_text_resumed_anywhere_ends_the_same(text: str, cut: int, quotes: int) -> None:
-    straight = Grounder(EVIDENCE, quotes=quotes)
+@given(texts, st.integers(0, 200), st.integers(1, 2), st.sampled_from(["", "Who moved to GSP in 1999?"]))
+def test_the_same_text_resumed_anywhere_ends_the_same(text: str, cut: int, quotes: int, question: str) -> None:
+    straight = Grounder(EVIDENCE, quotes=quotes, question=question)
     shown = "".join(straight.feed(text) + straight.finish())
-    grounder = Grounder(EVIDENCE, quotes=quotes)
+    grounder = Grounder(EVIDENCE, quotes=quotes, question=question)
     grounder.resume(shown[:cut])
     assert shown[:cut] + "".join(grounder.feed(text) + grounder.finish()) == shown
     assert (grounder.grounding, grounder.used) == (straight.grounding, straight.used)
