@@ -45,7 +45,7 @@ def test_the_estimated_rate_is_unbiased(seed: int) -> None:
 
 def test_little_known_is_held() -> None:
     assert PoissonPreload(window=5).plan("new") == FOREVER
-    assert LearnedHazard().plan("new") == FOREVER
+    assert LearnedHazard(patience=30).plan("new") == (Span(0.0, 30.0),)
 
 
 def test_only_the_window_counts() -> None:

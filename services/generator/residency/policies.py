@@ -140,9 +140,8 @@ class LearnedHazard:
                 seen.add(gap, self._EDGES)
 
     def plan(self, name: str) -> Plan:
-        if self._all.total < self._WINDOW:
-            return FOREVER
-        return (Span(0.0, self._worth(self._counts(name))),)
+        little = self._all.total < self._WINDOW
+        return (Span(0.0, 1 / self._price if little else self._worth(self._counts(name))),)
 
     def _worth(self, counts: _Counts) -> float:
         """Until which idle age staying is worth most: what arrivals in it save, less what the memory costs."""
