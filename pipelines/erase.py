@@ -20,7 +20,7 @@ from sqlalchemy import Connection
 
 from pipelines.advance import Readers
 from pipelines.rebuild import beside
-from services.catalog import erasing, jobs
+from services.catalog import erasing, events, jobs
 from services.catalog.engine import Database
 from services.catalog.erasing import Erasure
 from services.catalog.purging import purge
@@ -29,13 +29,14 @@ from services.catalog.state import all_generations, known_collections
 from services.catalog.vectors import VectorFiles
 from services.common.nodes.features import DOCUMENTS, Features
 from services.common.nodes.retriever import Retriever
+from services.common.nodes.usage import USAGE
 
 ForgetAnswers = Callable[[Sequence[str]], Awaitable[None]]
 """Drops what is kept of answers outside the catalog, by their ids."""
 
 LOG = "erasures.jsonl"
 """Tombstones, under the home: whatever is restored from a backup is erased again by them."""
-_ANSWERS = 200
+_ANSWERS, _EVENTS = 200, 2_000
 _ORPHAN_SECONDS = 60.0
 """A vector file not named for so long is one that nobody is about to commit."""
 
@@ -76,6 +77,7 @@ class Eraser:
             "advanced": advance,
             "catalog": self._catalog,
             "answers": self._answers,
+            "events": self._events,
             "index": self._index,
             "vectors": self._vectors,
             "features": self._features,
@@ -114,6 +116,16 @@ class Eraser:
     def _scrub(erasure: Erasure, after: str, tx: Connection) -> tuple[list[str], str]:
         return erasing.scrub_answers(tx, erasure, erasure.updated_at, after, _ANSWERS)
 
+    async def _events(self, erasure: Erasure) -> None:
+        """After the answers, for no answer that is under way may log the document any more."""
+        after = await self.catalog.writing(partial(self._scrub_events, erasure, ""))
+        while after:
+            after = await self.catalog.writing(partial(self._scrub_events, erasure, after))
+
+    @staticmethod
+    def _scrub_events(erasure: Erasure, after: str, tx: Connection) -> str:
+        return events.scrub(tx, erasure, after, _EVENTS)
+
     async def _index(self, erasure: Erasure) -> None:
         for generation in await self.catalog.reading(all_generations):
             await self.retriever.drop(beside(generation))
@@ -151,7 +163,8 @@ class Eraser:
             erasing.file_gone(tx, old)
 
     async def _features(self, erasure: Erasure) -> None:
-        await self.features.erase(DOCUMENTS, erasure.tenant, erasure.collection, erasure.doc_id)
+        for view in (DOCUMENTS, USAGE):
+            await self.features.erase(view, erasure.tenant, erasure.collection, erasure.doc_id)
 
     async def _uploads(self, erasure: Erasure) -> None:
         """Uploads that finished jobs of the collection keep for a retry may hold the document."""

@@ -1,7 +1,8 @@
 """Erase a document from the catalog: what is deleted, what is emptied, and how far an erasure is.
 
 An erasure has the id of the job that works on it. Ids of documents, versions and passages are no content: the log of
-events keeps them, and that something was erased.
+events keeps what was recorded of them, and that something was erased; what a document was used for goes
+(services.catalog.events).
 """
 
 from __future__ import annotations

@@ -13,9 +13,10 @@ from typing import Any, Protocol
 import structlog
 from sqlalchemy.exc import OperationalError
 
-from services.catalog import answers
+from services.catalog import answers, events
 from services.catalog.engine import Database
 from services.common.errors import AlmanacError, DeadlineExceeded, Internal, Unavailable
+from services.common.moment import now
 from services.common.rpc.deadlines import deadline
 from services.gateway.broker import FAILURES
 from services.gateway.metrics import Metrics
@@ -196,4 +197,4 @@ class _Asked:
 
     def _record(self, state: str, found: Mapping[str, Any]) -> bool:
         with self._catalog.write() as tx:
-            return answers.record(tx, self._id, self._attempt, state, found)
+            return events.record_answer(tx, self._id, self._attempt, state, found, now())

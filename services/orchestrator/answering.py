@@ -8,9 +8,10 @@ from typing import Any
 import structlog
 from redis.exceptions import RedisError
 
-from services.catalog import answers
+from services.catalog import answers, events
 from services.catalog.engine import Database
 from services.common.errors import AlmanacError, Internal
+from services.common.moment import now
 from services.orchestrator.graph.answer import Event, Question
 from services.orchestrator.graph.nodes import Nodes
 from services.orchestrator.graph.run import answer
@@ -70,4 +71,4 @@ def _asked(catalog: Database, answer_id: str) -> Any:
 
 def _record(catalog: Database, answer_id: str, attempt: int, state: str, found: dict[str, Any]) -> bool:
     with catalog.write() as tx:
-        return answers.record(tx, answer_id, attempt, state, found)
+        return events.record_answer(tx, answer_id, attempt, state, found, now())

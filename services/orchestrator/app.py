@@ -8,10 +8,12 @@ from functools import partial
 from celery import Celery, Task
 
 from services.catalog.orphans import sweep_orphans
+from pipelines.aggregate import Aggregator
 from services.common.telemetry import TRACEPARENT
 from services.orchestrator import advancing, answering, uploads
 from services.orchestrator.following import Following
 from services.orchestrator.graph.names import ADVANCE_TASK, ANSWER_QUEUE, ANSWER_TASK, INGEST_QUEUE, INGEST_TASK
+from services.orchestrator.counting import Counting
 from services.orchestrator.graph.stream import AnswerStream
 from services.orchestrator.ingesting import Ingestion, Policy
 from services.orchestrator.maintaining import workers
@@ -66,7 +68,7 @@ def _tidy(runtime: Runtime) -> None:
 
 
 def start_sweeper(app: Celery, runtime: Runtime) -> None:
-    """Sweep, and follow what is beside the live generation, on the loop for as long as it runs."""
+    """Sweep, follow what is beside the live generation, and count events, on the loop for as long as it runs."""
     settings = runtime.settings
     sweeper = Sweeper(
         runtime.catalog,
@@ -79,3 +81,5 @@ def start_sweeper(app: Celery, runtime: Runtime) -> None:
     asyncio.run_coroutine_threadsafe(sweeper.run(), runtime.loop)
     following = Following(runtime.beside, runtime.nodes.retriever, settings.sweep_seconds)
     asyncio.run_coroutine_threadsafe(following.run(), runtime.loop)
+    counting = Counting(Aggregator(runtime.follower, runtime.nodes.features), settings.sweep_seconds)
+    asyncio.run_coroutine_threadsafe(counting.run(), runtime.loop)
