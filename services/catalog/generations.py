@@ -33,6 +33,8 @@ MOST_BESIDE = 3
 """Generations beside the live one: each takes the room of a whole index and is followed by every commit."""
 MOST_BEHIND = 1_000
 """Points that a generation may lack when it goes live: what a few seconds of ingestion add."""
+FOLLOW_US = 30_000_000
+"""How long a worker that follows a generation is waited for: several times what a step of its work takes."""
 VERDICT_US = 24 * 3_600_000_000
 """How long a verdict counts."""
 
@@ -104,6 +106,24 @@ def followed(tx: Connection) -> list[Generation]:
     """Those beside the live one that every commit goes to as well; one that is being built is followed by its job."""
     query = select(generations).where(generations.c.state.in_((READY, KEPT))).order_by(generations.c.created_at)
     return [generation_of(row) for row in tx.execute(query)]
+
+
+def follow(tx: Connection, name: str, held: int = 0) -> int:
+    """Take the lease of following a generation, or renew the one held, which its end names.
+
+    Returns the new end; 0 where another worker has it. The lease spares work: what two do at once is done once.
+    """
+    clock, until = now(), generations.c.followed_until
+    mine = until == held if held else until.is_(None) | (until < clock)
+    taken = max(clock + FOLLOW_US, held + 1)
+    changed = update(generations).where(generations.c.generation == name, mine).values(followed_until=taken)
+    return taken if tx.execute(changed).rowcount else 0
+
+
+def unfollow(tx: Connection, name: str, held: int) -> None:
+    """Give the lease back."""
+    mine = (generations.c.generation == name) & (generations.c.followed_until == held)
+    tx.execute(update(generations).where(mine).values(followed_until=None))
 
 
 def set_basis(tx: Connection, name: str, basis: Vectors) -> None:

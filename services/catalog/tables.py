@@ -175,6 +175,7 @@ generations = Table(
     Column("verdict", JSON, comment="the last verification"),
     Column("created_at", BigInteger, nullable=False),
     Column("switched_at", BigInteger, comment="when it last became live"),
+    Column("followed_until", BigInteger, comment="the end of the lease of the worker that brings it up to the record"),
 )
 
 watermarks = Table(

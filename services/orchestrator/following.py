@@ -6,10 +6,11 @@ In a loop of its own, at its own pace: neither the live generation nor the sweep
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 import structlog
+from sqlalchemy import Connection
 
 from pipelines.follow import Follower
 from services.catalog import generations
@@ -25,11 +26,12 @@ class Following:
 
     def __init__(self, follower: Follower, retriever: Retriever, seconds: float) -> None:
         self._follower, self._retriever, self._seconds = follower, retriever, seconds
+        self._checked: set[str] = set()
+        """Generations whose index was looked at as a whole."""
         self._gone: set[str] = set()
         """Dropped generations whose index was gone at the last look."""
 
     async def run(self) -> None:
-        await self._each(self._verify)
         while True:
             await self._guarded("drop", self._drop)
             await self._each(self._follow)
@@ -50,14 +52,32 @@ class Following:
         except Exception as error:
             log.warning("follow_failed", generation=name, reason=str(error), kind=type(error).__name__)
 
-    async def _verify(self, generation: Generation) -> None:
-        """An index that has lost what it once applied is brought up to date again."""
-        for tenant, collection, recorded in await asyncio.to_thread(self._known):
-            await self._follower.bring(generation, tenant, collection, recorded)
-
     async def _follow(self, generation: Generation) -> None:
-        for tenant, collection, recorded in await asyncio.to_thread(self._behind, generation):
-            await self._follower.bring(generation, tenant, collection, recorded)
+        """At the first look every collection, for an index may have lost what it once applied; then what is behind."""
+        name = generation.name
+        checked = name in self._checked
+        collections = await (asyncio.to_thread(self._behind, generation) if checked else asyncio.to_thread(self._known))
+        if collections and await self._bring(generation, collections):
+            self._checked.add(name)
+
+    async def _bring(self, generation: Generation, collections: Sequence[tuple[str, str, int]]) -> bool:
+        """Up to the record, by one worker at a time, so that none encodes what another does already.
+
+        Whether it was done here, to the end.
+        """
+        write, name = self._follower.catalog.writing, generation.name
+        held = await write(lambda tx: generations.follow(tx, name))
+        if not held:
+            return False
+        try:
+            for where in collections:
+                async for _ in self._follower.steps(generation, *where):
+                    held = await write(partial(_renewed, name, held))
+                    if not held:
+                        return False
+            return True
+        finally:
+            await write(lambda tx: generations.unfollow(tx, name, held))
 
     async def _drop(self) -> None:
         """A build that was just cancelled may still write: an index counts as gone once it is so at two looks."""
@@ -89,3 +109,7 @@ class Following:
     def _dropped(self, name: str) -> None:
         with self._follower.catalog.write() as tx:
             generations.dropped(tx, name)
+
+
+def _renewed(name: str, held: int, tx: Connection) -> int:
+    return generations.follow(tx, name, held)

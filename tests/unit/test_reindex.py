@@ -1,5 +1,6 @@
 """Building and following a generation beside the live one, in one process over memory backends."""
 
+import asyncio
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +16,7 @@ from services.catalog.records import Generation
 from services.catalog.state import basis
 from services.catalog.tables import vectors
 from services.common.errors import Conflict, InvalidRequest, Unavailable
+from services.common.moment import now
 from services.common.nodes.funnel import PLAIN, Funnel, Rotation
 from services.orchestrator.following import Following
 from tests.fakes.reindex import HERE, SECOND, TENANT, WORDS, Almanac, document, filled
@@ -179,6 +181,53 @@ async def test_commits_reach_the_generations_that_wait_or_are_kept(almanac):
             generations.switch(tx, beside, forced=True)
 
 
+async def test_workers_that_follow_at_once_encode_nothing_twice(almanac, monkeypatch):
+    await filled(almanac)
+    made = await almanac.built(encoder=SECOND, dimensions=24)
+    await almanac.record(*(document(f"late{n}", "moth", WORDS[n]) for n in range(8)))
+    monkeypatch.setattr(follow, "STEP_TEXTS", 3)
+    asked = calls(almanac, monkeypatch)
+    workers = [Following(almanac.follower, almanac.retriever, 1.0) for _ in range(3)]
+    await asyncio.gather(*(worker._each(worker._follow) for worker in workers))
+    assert len(asked) == len(set(asked)) == 8 + 8 and not almanac.standing(made.name).behind
+    await almanac.same(made.name)
+
+
+async def test_a_generation_whose_follower_died_is_followed_once_its_lease_has_run_out(almanac, monkeypatch):
+    await filled(almanac)
+    made = await almanac.built()
+    await almanac.record(document("late", "moth"))
+    with almanac.catalog.write() as tx:
+        assert generations.follow(tx, made.name)
+    following = Following(almanac.follower, almanac.retriever, 1.0)
+    await following._each(following._follow)
+    assert almanac.standing(made.name).behind
+    monkeypatch.setattr(generations, "now", lambda: now() + generations.FOLLOW_US + 1_000_000)
+    await following._each(following._follow)
+    assert not almanac.standing(made.name).behind
+
+
+async def test_a_follower_that_lost_its_lease_stops_and_leaves_the_other_ones_alone(almanac, monkeypatch):
+    await filled(almanac)
+    made = await almanac.built(encoder=SECOND, dimensions=24)
+    await almanac.record(*(document(f"late{n}", "moth", WORDS[n]) for n in range(8)))
+    monkeypatch.setattr(follow, "STEP_TEXTS", 3)
+    asked, pause, other = calls(almanac, monkeypatch), Follower._pause, 0
+
+    async def slow(self, began):
+        nonlocal other
+        monkeypatch.setattr(generations, "now", lambda: now() + 2 * generations.FOLLOW_US)
+        with almanac.catalog.write() as tx:
+            other = other or generations.follow(tx, made.name)
+        await pause(self, began)
+
+    monkeypatch.setattr(Follower, "_pause", slow)
+    following = Following(almanac.follower, almanac.retriever, 1.0)
+    await following._each(following._follow)
+    with almanac.catalog.write() as tx:
+        assert len(asked) < 16 and generations.follow(tx, made.name, other)
+
+
 async def test_one_that_cannot_be_followed_keeps_no_other_back(almanac):
     await filled(almanac)
     gone, made = await almanac.built(encoder=SECOND, dimensions=24), await almanac.built(funnel=Funnel(dimensions=8))
@@ -242,7 +291,7 @@ async def test_the_watermark_of_an_index_that_was_lost_is_not_believed(almanac):
     made = await almanac.built()
     await almanac.retriever.drop(made.name)
     following = Following(almanac.follower, almanac.retriever, 1.0)
-    await following._each(following._verify)
+    await following._each(following._follow)
     await almanac.same(made.name)
     with almanac.catalog.read() as tx:
         assert generations.behind(tx, made.name) == 0

@@ -70,3 +70,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("tenant", "collection", "doc_id", "measure", "since", "began", "recorded_at"),
     )
     op.create_index("usage_by_record", "usage", ["tenant", "collection", "recorded_at"])
+    op.add_column(
+        "generations",
+        sa.Column(
+            "followed_until",
+            sa.BigInteger(),
+            nullable=True,
+            comment="the end of the lease of the worker that brings it up to the record",
+        ),
+    )
