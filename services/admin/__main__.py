@@ -9,6 +9,7 @@ from services.admin.commands import (
     evaluate,
     ingest,
     jobs,
+    keys,
     maintain,
     migrate,
     models,
@@ -36,6 +37,10 @@ app.command()(migrate.migrate)
 app.add_typer(models.app, name="models")
 app.add_typer(ingest.facts, name="facts")
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(keys.app, name="keys")
+app.add_typer(keys.tenants_app, name="tenants")
+app.command()(keys.audit)
+app.command()(keys.usage)
 app.add_typer(reindex.app, name="reindex")
 app.command()(maintain.erase)
 app.add_typer(evaluate.app, name="eval")

@@ -30,10 +30,13 @@ class Event:
 class Gateway:
     """A client of one gateway, safe to use from several threads. Whatever goes wrong is raised as Failed."""
 
-    def __init__(self, url: str, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(self, url: str, transport: httpx.BaseTransport | None = None, key: str = "") -> None:
         self.url = url
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
         proxied = httpx.URL(url).host not in _LOOPBACK
-        self._http = httpx.Client(base_url=url, transport=transport, timeout=_TIMEOUT, trust_env=proxied)
+        self._http = httpx.Client(
+            base_url=url, transport=transport, timeout=_TIMEOUT, trust_env=proxied, headers=headers
+        )
 
     def get(self, path: str, **query: object) -> Any:
         return self._call("GET", path, params={name: value for name, value in query.items() if value is not None})

@@ -63,6 +63,21 @@ def gateway_url(own: AdminSettings) -> str:
     return running.url if running else own.url_at(own.port)
 
 
+def gateway_key(own: AdminSettings, url: str) -> str:
+    """ALMANAC_API_KEY; else the home's own key, which goes to nobody but the home's own running stack."""
+    from contextlib import suppress
+
+    from services.admin.state import Places, read_state
+
+    if given := own.api_key.get_secret_value():
+        return given
+    places = Places(own.home)
+    running = read_state(places)
+    with suppress(OSError):
+        return places.key.read_text().strip() if running is not None and running.url == url else ""
+    return ""
+
+
 def connect(ctx: typer.Context) -> Gateway:
     """The gateway; tests pass a transport as the context's object."""
     import httpx
@@ -70,4 +85,6 @@ def connect(ctx: typer.Context) -> Gateway:
     from services.admin.client import Gateway
 
     transport = ctx.find_root().obj
-    return Gateway(gateway_url(settings()), transport if isinstance(transport, httpx.BaseTransport) else None)
+    own = settings()
+    url = gateway_url(own)
+    return Gateway(url, transport if isinstance(transport, httpx.BaseTransport) else None, gateway_key(own, url))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from services.common.settings import Settings
 
@@ -17,6 +17,9 @@ class AdminSettings(Settings):
     host: str = Field("127.0.0.1", description="Address the gateway binds to.")
     port: Port = Field(8420, description="Port the gateway binds to.")
     url: str = Field("", description="Gateway the command line talks to. Default: the stack of `home`.")
+    api_key: SecretStr = Field(
+        SecretStr(""), description="Key the command line sends. Default: the home's own, to the stack of `home` alone."
+    )
 
     @property
     def reachable_host(self) -> str:

@@ -53,6 +53,11 @@ class Places:
         return self.home / "run" / "up.lock"
 
     @property
+    def key(self) -> Path:
+        """The home's own key, which its owner alone may read."""
+        return self.home / "local.key"
+
+    @property
     def logs(self) -> Path:
         return self.home / "logs"
 

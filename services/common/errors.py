@@ -9,7 +9,7 @@ AlmanacError
 ├── Unauthorized          401  no key, or one that is not valid
 ├── Forbidden             403  the key, or where the request comes from, does not allow it
 ├── NotFound              404
-│   ├── CollectionNotFound, JobNotFound, AnswerNotFound, DocumentNotFound, ModelNotFound
+│   ├── CollectionNotFound, JobNotFound, AnswerNotFound, DocumentNotFound, ModelNotFound, KeyNotFound
 ├── Conflict              409  the state does not allow it
 ├── TooLarge              413  more bytes than allowed
 ├── RateLimited           429  more than the key or its tenant may have just now
@@ -104,6 +104,10 @@ class DocumentNotFound(NotFound):
 
 class ModelNotFound(NotFound):
     type, title = "model-not-found", "Model not found"
+
+
+class KeyNotFound(NotFound):
+    type, title = "key-not-found", "Key not found"
 
 
 class Conflict(AlmanacError):

@@ -24,7 +24,7 @@ class Settings(BaseSettings):
 
     home: Path = Field(Path(".almanac"), description="Where all state lies; two homes are two independent stacks.")
     log_level: str = Field("info", description="Least severe level that is logged.")
-    tenant: str = Field("local", description="The only tenant, until keys name others.")
+    tenant: str = Field("local", description="Who runs the stack: local requests without a key are this tenant's.")
     models_dir: Path = Field(_UNSET, description="The model cache. Default: `HOME/.cache/almanac/models`.")
     models_manifest: Path | None = Field(None, description="Another manifest than the packaged `models.toml`.")
     encoder_model: str = Field("all-MiniLM-L6-v2", description="The encoder of new index generations.")

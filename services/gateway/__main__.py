@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import sys
+
 import uvicorn
 
+from services.catalog import keys
+from services.catalog.engine import Database
 from services.common.logging import configure
 from services.gateway.app import create_app
+from services.gateway.locality import is_loopback
 from services.gateway.settings import GatewaySettings
 
 
 def main() -> None:
     settings = GatewaySettings()
     configure("gateway", settings.log_level)
+    require_key_beyond_loopback(settings)
     config = uvicorn.Config(
         create_app(settings),
         host=settings.host,
@@ -22,6 +28,23 @@ def main() -> None:
         timeout_graceful_shutdown=settings.shutdown_seconds,
     )
     uvicorn.Server(config).run()
+
+
+def require_key_beyond_loopback(settings: GatewaySettings) -> None:
+    """Refuse to be reached from elsewhere as long as nobody has made a key."""
+    if is_loopback(settings.host):
+        return
+    catalog = Database(settings.catalog_url)
+    try:
+        with catalog.read() as tx:
+            made = keys.any_made(tx)
+    finally:
+        catalog.close()
+    if not made:
+        sys.exit(
+            f"the gateway does not listen on {settings.host!r}, which is more than loopback, before there is a key; "
+            "make one with `almanac keys create --direct --scope admin`"
+        )
 
 
 if __name__ == "__main__":

@@ -21,10 +21,12 @@ from services.gateway.routes import (
     health,
     history,
     jobs,
+    keys,
     maintenance,
     pages,
     search,
     sync,
+    usage,
 )
 from services.gateway.settings import GatewaySettings
 
@@ -39,7 +41,10 @@ def create_app(settings: GatewaySettings, opened: Opened = open_context) -> Fast
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with opened(settings, metrics) as context:
             app.state.context = context
-            yield
+            try:
+                yield
+            finally:
+                await context.close()
 
     app = FastAPI(
         title="Almanac", description=DESCRIPTION, version="1", lifespan=lifespan, docs_url=None, redoc_url=None
@@ -55,6 +60,8 @@ def create_app(settings: GatewaySettings, opened: Opened = open_context) -> Fast
         documents,
         facts,
         jobs,
+        keys,
+        usage,
         collections,
         history,
         sync,

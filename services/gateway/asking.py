@@ -64,8 +64,9 @@ async def pin(context: Context, caller: Caller, asked: Asked) -> Pinned:
 
 
 async def open_question(context: Context, caller: Caller, asked: Asked) -> Question:
-    """The question, committed as asked. Raises what `check_text` and `pin` raise."""
+    """The question, committed as asked. Raises what `check_text` and `pin` raise, and RateLimited."""
     text = check_text(asked.text, context.settings.max_question_chars)
+    await context.limiter.require_tokens(caller.tenant, caller.key_id)
     pinned = await pin(context, caller, asked)
     question = Question(
         answer_id="",
@@ -77,6 +78,7 @@ async def open_question(context: Context, caller: Caller, asked: Asked) -> Quest
         filters=asked.filters,
         generate=asked.generate,
         adapter=asked.adapter,
+        key_id=caller.key_id,
     )
     if asked.max_tokens is not None:
         question = replace(question, max_tokens=asked.max_tokens)

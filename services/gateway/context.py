@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -14,6 +14,8 @@ from fastapi import Depends, Request
 from services.catalog.engine import Database
 from services.gateway.broker import Broker
 from services.gateway.dispatch import Answering, Dispatcher
+from services.gateway.keyring import Keyring
+from services.gateway.limits.limiter import Limiter
 from services.gateway.metrics import Metrics
 from services.gateway.settings import GatewaySettings
 from services.orchestrator.graph.nodes import Nodes, connect
@@ -29,6 +31,17 @@ class Context:
     broker: Broker
     answering: Answering
     metrics: Metrics
+    keyring: Keyring = field(init=False)
+    limiter: Limiter = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "keyring", Keyring(self.catalog))
+        object.__setattr__(self, "limiter", Limiter(self.settings))
+
+    async def close(self) -> None:
+        """Close what it made itself."""
+        await self.keyring.close()
+        await self.limiter.close()
 
 
 Opened = Callable[[GatewaySettings, Metrics], AbstractAsyncContextManager[Context]]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import MutableMapping
+from typing import Any
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -36,12 +38,13 @@ class Doorman:
             await self._app(scope, receive, send)
             return
         began, status = time.perf_counter(), 0
+        state = scope.setdefault("state", {})
 
         async def sending(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), *HEADERS]
+                message["headers"] = [*message.get("headers", ()), *HEADERS, *_told(state)]
             await send(message)
 
         handed_over = dict(scope["headers"]).get(TRACEPARENT.encode(), b"").decode("latin-1")
@@ -60,3 +63,8 @@ class Doorman:
         route = getattr(scope.get("route"), "path", "unmatched")
         self._metrics.requests.labels(scope["method"], route, str(status)).inc()
         self._metrics.request_seconds.labels(scope["method"], route).observe(seconds)
+
+
+def _told(state: MutableMapping[str, Any]) -> list[tuple[bytes, bytes]]:
+    """What whoever let the request in has to say in its response."""
+    return [(name.lower().encode(), value.encode()) for name, value in state.get("told", {}).items()]

@@ -39,11 +39,18 @@ async def listen(context: Context, question: Question, silence: float) -> AsyncG
                 continue
             if event is None:
                 raise Internal("the answer ended without a word")
+            if event.kind == "done":
+                await _charge(context, question, event.data["answer"]["usage"])
             yield event
             if event.kind in LAST:
                 return
     finally:
         working.cancel()
+
+
+async def _charge(context: Context, question: Question, usage: Mapping[str, int]) -> None:
+    used = sum(int(usage.get(name, 0)) for name in ("prompt_tokens", "completion_tokens"))
+    await context.limiter.charge(question.tenant, question.key_id, used)
 
 
 async def collect(context: Context, question: Question, request: Request) -> Mapping[str, Any]:

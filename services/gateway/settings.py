@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
 
 from services.common.settings import Settings
+from services.gateway.limits.meters import Strategy
+from services.gateway.limits.policies import checked
 
 MIB = 1024 * 1024
+
+Quota = Annotated[str, AfterValidator(checked)]
 
 
 class GatewaySettings(Settings):
@@ -24,3 +30,23 @@ class GatewaySettings(Settings):
     heartbeat_seconds: float = Field(5.0, gt=0, description="Longest silence on an event stream.")
     shutdown_seconds: int = Field(5, ge=0, description="How long requests in flight may take to end at shutdown.")
     gateway_threads: int = Field(32, ge=1, description="Threads that wait for the catalog and the broker.")
+    require_key: bool = Field(False, description="Ask for a key on a loopback address too, before one was made.")
+    limit_strategy: Strategy = Field(
+        "token-bucket",
+        description="How requests are counted: `token-bucket` (bursts of a whole quota), `leaky-bucket` (evenly "
+        "spaced), `fixed-window`, `sliding-window` (two weighted counters) or `moving-window` (exact, an entry each).",
+    )
+    limit_key_requests: Quota = Field("", description="Requests of one key, like `600/minute`. Default: no limit.")
+    limit_tenant_requests: Quota = Field("", description="Requests of one tenant. Default: no limit.")
+    limit_key_tokens: Quota = Field(
+        "", description="Tokens, read and written, of one key's answers, like `20000/minute`. Default: no limit."
+    )
+    limit_tenant_tokens: Quota = Field("", description="Tokens of one tenant's answers. Default: no limit.")
+    quota_key_requests: int = Field(0, ge=0, description="Requests of one key a day, UTC; 0: no limit.")
+    quota_tenant_requests: int = Field(0, ge=0, description="Requests of one tenant a day, UTC; 0: no limit.")
+    quota_key_tokens: int = Field(0, ge=0, description="Tokens of one key's answers a day, UTC; 0: no limit.")
+    quota_tenant_tokens: int = Field(0, ge=0, description="Tokens of one tenant's answers a day, UTC; 0: no limit.")
+    limit_streams: int = Field(0, ge=0, description="Streams that one key may have open at once; 0: no limit.")
+    limits_without_redis: Literal["open", "closed"] = Field(
+        "open", description="While the broker is down, `open` lets every request through, `closed` refuses it."
+    )

@@ -21,7 +21,7 @@ HERE = {"collection": COLLECTION}
 
 def client_of(app):
     http = httpx2.AsyncClient(transport=httpx2.ASGITransport(app))
-    return openai.AsyncOpenAI(api_key="none", base_url="http://gateway/v1", http_client=http, max_retries=0)
+    return openai.AsyncOpenAI(api_key="none", base_url="http://localhost/v1", http_client=http, max_retries=0)
 
 
 @pytest.fixture

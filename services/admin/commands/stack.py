@@ -32,6 +32,7 @@ def up(detach: _Detach = False, port: _Port = None) -> None:
 def _run(own: AdminSettings, port: int) -> None:
     import asyncio
 
+    from services.admin import local_key
     from services.admin.ports import require_free
     from services.admin.reporter import reporter
     from services.admin.state import Places, locked
@@ -42,6 +43,7 @@ def _run(own: AdminSettings, port: int) -> None:
     with locked(places, url):
         require_free(own.host, port)
         prepare(own)
+        local_key.ensure(own)
         specs, env = stack(own, port), environment(own, port)
 
         async def supervise() -> None:

@@ -10,7 +10,7 @@ from fastapi.responses import Response
 
 from services.catalog import jobs
 from services.gateway import retrying
-from services.gateway.caller import Ingesting
+from services.gateway.caller import Ingesting, Streaming
 from services.gateway.context import Using
 from services.gateway.job_view import job_json, progress, read
 from services.gateway.listening import stream
@@ -34,10 +34,13 @@ async def show_all(
 
 
 @router.get("/v1/jobs/{job_id}", response_model=None)
-async def show(job_id: str, request: Request, using: Using, caller: Ingesting) -> Response | dict[str, Any]:
+async def show(
+    job_id: str, request: Request, using: Using, caller: Ingesting, streaming: Streaming
+) -> Response | dict[str, Any]:
     """A job; for a client that accepts text/event-stream, its progress up to its end."""
     job = await read(using, caller.tenant, job_id)
     if "text/event-stream" in request.headers.get("accept", ""):
+        await streaming()
         return stream(progress(using, job))
     return job_json(job)
 

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from services.catalog import erasing, jobs
 from services.catalog.reading import collection as collection_row
 from services.gateway.bodies import InCollection
-from services.gateway.caller import Administering
+from services.gateway.caller import Administering, Managing
 from services.gateway.context import Context, Using
 from services.gateway.uploads import queued
 
@@ -21,7 +21,7 @@ router = APIRouter(tags=["maintenance"])
 
 
 @router.post("/v1/documents/{doc_id:path}/erase", status_code=202)
-async def erase(doc_id: str, using: Using, caller: Administering, collection: InCollection = "default") -> JSONResponse:
+async def erase(doc_id: str, using: Using, caller: Managing, collection: InCollection = "default") -> JSONResponse:
     """Remove a document everywhere, at every moment, for good: a job says how far that is.
 
     Text, vectors, features, answers that quote it and uploads that held it; other documents stay as they are. Refused

@@ -16,7 +16,10 @@ EventKind = Literal["step", "citation", "text", "done", "error", "alive"]
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One question, its moment resolved and its generation read once; both pinned from here on."""
+    """One question, its moment resolved and its generation read once; both pinned from here on.
+
+    `key_id`: the key that asked, empty for none.
+    """
 
     answer_id: str
     tenant: str
@@ -28,6 +31,7 @@ class Question:
     generate: bool = True
     max_tokens: int = 96
     adapter: str = ""
+    key_id: str = ""
 
     @property
     def scope(self) -> Scope:

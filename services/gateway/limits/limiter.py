@@ -1,0 +1,152 @@
+"""The limits of one gateway's callers. Without any, Redis is not asked."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any, TypeVar
+
+import structlog
+from limits.aio.strategies import FixedWindowRateLimiter
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
+
+from services.common.errors import RateLimited, Unavailable
+from services.gateway.limits.leases import Leases
+from services.gateway.limits.meters import Bucket, Meter, Standing, Window, meter, storage
+from services.gateway.limits.policies import Policy, holder_of, policies, seconds_to_midnight
+from services.gateway.settings import GatewaySettings
+
+log = structlog.get_logger()
+
+FAILURES = (RedisError, OSError)
+_SECONDS = 0.5
+_DOWN_SECONDS = 1.0
+"""How long Redis is not asked again after it failed, so that each request does not wait for it."""
+
+Result = TypeVar("Result")
+
+
+class Limiter:
+    """Requests are counted as they come, tokens once they are used. Opening it connects to nothing."""
+
+    def __init__(self, settings: GatewaySettings, clock: Callable[[], float] = time.monotonic) -> None:
+        once_more = Retry(NoBackoff(), 1, (RedisConnectionError,))
+        self._redis: Redis = Redis.from_url(
+            settings.broker_url, socket_connect_timeout=_SECONDS, socket_timeout=_SECONDS, retry=once_more
+        )
+        self._requests, self._tokens = policies(settings, "requests"), policies(settings, "tokens")
+        self._meter: Meter = meter(settings.limit_strategy, self._redis)
+        self._bucket = Bucket(self._redis)
+        self._day = Window(FixedWindowRateLimiter(storage(self._redis)))
+        self._leases = Leases(self._redis, settings.limit_streams)
+        self._open, self._clock = settings.limits_without_redis == "open", clock
+        self._down_until: float | None = None
+
+    async def admit(self, tenant: str, key_id: str) -> dict[str, str]:
+        """Count a request; the fields of its response. Raises RateLimited, or Unavailable if it cannot be counted."""
+        standings = []
+        for policy in self._requests:
+            counting = self._day if policy.daily else self._meter
+            found = await self._asked(lambda: counting.take(policy.quota, policy.who(tenant, key_id)))  # noqa: B023
+            if found is None:
+                return {}
+            standings.append((policy, found))
+            if not found.allowed:
+                raise _refusal(policy, found, _fields(standings))
+        return _fields(standings)
+
+    async def require_tokens(self, tenant: str, key_id: str) -> None:
+        """Raises RateLimited where none are left: many answers at once may use more than that, which is paid later."""
+        for policy in self._tokens:
+            looking = self._day if policy.daily else self._bucket
+            found = await self._asked(lambda: looking.look(policy.quota, policy.who(tenant, key_id)))  # noqa: B023
+            if found is not None and not found.allowed:
+                raise _refusal(policy, found, _fields([(policy, found)]))
+
+    async def charge(self, tenant: str, key_id: str, tokens: int) -> None:
+        """Count tokens that an answer used."""
+        for policy in self._tokens if tokens > 0 else ():
+            who = policy.who(tenant, key_id)
+            spend = self._day.take if policy.daily else self._bucket.spend
+            with suppress(Unavailable):
+                await self._asked(lambda: spend(policy.quota, who, tokens))  # noqa: B023
+
+    @asynccontextmanager
+    async def stream(self, tenant: str, key_id: str) -> AsyncIterator[None]:
+        """One of the streams that a key may have at once. Raises RateLimited."""
+        if not self._leases.most:
+            yield
+            return
+        holder = holder_of(tenant, key_id)
+        lease = await self._asked(lambda: self._leases.acquire(holder))
+        if lease == "":
+            most = self._leases.most
+            raise RateLimited(f"the key has {most} streams open, as many as it may; end one", {"Retry-After": "1"})
+        renewing = asyncio.ensure_future(self._renew(holder, lease or ""))
+        try:
+            yield
+        finally:
+            renewing.cancel()
+            with suppress(*FAILURES):
+                await self._leases.release(holder, lease or "")
+
+    async def close(self) -> None:
+        await self._redis.aclose()
+
+    async def _renew(self, holder: str, lease: str) -> None:
+        while lease:
+            await asyncio.sleep(self._leases.seconds / 3)
+            with suppress(*FAILURES):
+                await self._leases.acquire(holder, lease)
+
+    async def _asked(self, work: Callable[[], Awaitable[Result]]) -> Result | None:
+        """What Redis says; None if it is down and that lets everything through. Raises Unavailable otherwise."""
+        if self._down_until is None or self._clock() >= self._down_until:
+            try:
+                found = await work()
+            except FAILURES as failure:
+                self._lost(failure)
+            else:
+                self._back()
+                return found
+        if self._open:
+            return None
+        raise Unavailable("requests cannot be counted, for the broker does not answer; its log says why")
+
+    def _lost(self, failure: Exception) -> None:
+        if self._down_until is None:
+            then = "everything is let through" if self._open else "everything is refused"
+            log.error("limits_lost", then=then, reason=str(failure) or type(failure).__name__)
+        self._down_until = self._clock() + _DOWN_SECONDS
+
+    def _back(self) -> None:
+        if self._down_until is not None:
+            log.warning("limits_back")
+            self._down_until = None
+
+
+def _wait(policy: Policy, standing: Standing) -> int:
+    return max(1, math.ceil(seconds_to_midnight() if policy.daily else standing.reset))
+
+
+def _refusal(policy: Policy, standing: Standing, fields: dict[str, str]) -> RateLimited:
+    what = policy.name.replace("-", " ")
+    wait = _wait(policy, standing)
+    return RateLimited(
+        f"{what}: {policy.quota} are all used; try again in {wait} s", {**fields, "Retry-After": str(wait)}
+    )
+
+
+def _fields(standings: list[tuple[Policy, Standing]]) -> dict[str, Any]:
+    """`RateLimit-Policy` and `RateLimit`, as draft-ietf-httpapi-ratelimit-headers-10 spells them."""
+    if not standings:
+        return {}
+    left = (f'"{policy.name}";r={standing.remaining};t={_wait(policy, standing)}' for policy, standing in standings)
+    return {"RateLimit-Policy": ", ".join(policy.stated() for policy, _ in standings), "RateLimit": ", ".join(left)}
