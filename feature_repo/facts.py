@@ -26,6 +26,7 @@ facts_source = FileSource(
     created_timestamp_column="created",
     description="One file per stretch of a collection's record, relative to the features node's directory.",
     owner=OWNER,
+    tags={"node": "features"},
 )
 
 facts = FeatureView(
@@ -34,10 +35,10 @@ facts = FeatureView(
     ttl=timedelta(0),
     schema=[
         Field(name="present", dtype=Bool, description="False: from here on the question has no answer."),
-        Field(name="answer", dtype=String, description="The answer."),
+        Field(name="answer", dtype=String, description="The answer.", tags={"required": "true"}),
         Field(name="also_accepted", dtype=String, description="Other spellings of the answer, a JSON list."),
-        Field(name="question", dtype=String, description="The question as it was asked."),
-        Field(name="fact_id", dtype=String, description="The fact in the catalog."),
+        Field(name="question", dtype=String, description="The question as it was asked.", tags={"required": "true"}),
+        Field(name="fact_id", dtype=String, description="The fact in the catalog.", tags={"required": "true"}),
         Field(name="source", dtype=String, description="Where the answer was taken from."),
         Field(name="valid_to", dtype=Int64, description="Until when it holds, microseconds since the epoch, UTC."),
     ],

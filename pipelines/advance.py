@@ -8,11 +8,12 @@ from typing import TypeVar
 
 from services.catalog.changes import feature_changes, index_changes
 from services.catalog.engine import Database
+from services.catalog.profiles import PROFILE_VIEWS, profile_changes
 from services.catalog.records import Generation
 from services.catalog.state import VIEWS, basis, index_reader, set_watermark, view_reader
 from services.catalog.vectors import VectorFiles
 from services.common.moment import OPEN_START
-from services.common.nodes.features import Features
+from services.common.nodes.features import PROFILES, Features
 from services.common.nodes.retriever import Changes, Retriever, Vectors
 from services.common.nodes.scope import Stretch
 
@@ -57,9 +58,14 @@ class Readers:
         position = await self._features.position(view, tenant, collection)
         if position < to:
             stretch = Stretch(tenant, collection, position, to)
-            rows = self._snapshot(lambda tx: feature_changes(tx, view, stretch))
+            changes = profile_changes if view in PROFILE_VIEWS else feature_changes
+            rows = self._snapshot(lambda tx: changes(tx, view, stretch))
             position = await self._features.append(view, stretch, rows)
         await self._note(view_reader(view), tenant, collection, position)
+
+    async def advance_profiles(self, tenant: str, to: int) -> None:
+        """Apply all profiles of a tenant that were recorded up to `to`."""
+        await asyncio.gather(*(self.advance_view(view, tenant, PROFILES, to) for view in PROFILE_VIEWS))
 
     async def _basis(self, generation: Generation) -> Vectors | None:
         def read() -> Vectors | None:

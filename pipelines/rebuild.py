@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pipelines.advance import Readers
 from services.catalog import erasing, jobs
 from services.catalog.engine import Database
+from services.catalog.profiles import PROFILE_VIEWS, profiled_tenants
 from services.catalog.records import Generation
 from services.catalog.state import VIEWS, forget_reader, index_reader, known_collections
 from services.common.errors import Conflict, Unavailable
-from services.common.nodes.features import Features
+from services.common.nodes.features import PROFILES, Features
 from services.common.nodes.retriever import Retriever
 
 _TRIES = 5
@@ -62,6 +63,10 @@ class Rebuilder:
             for view in VIEWS:
                 await self.features.drop(view, tenant, name)
                 await self.readers.advance_view(view, tenant, name, recorded)
+        for tenant, recorded in await self.catalog.reading(profiled_tenants):
+            for view in PROFILE_VIEWS:
+                await self.features.drop(view, tenant, PROFILES)
+            await self.readers.advance_profiles(tenant, recorded)
 
     def _erasing(self) -> bool:
         with self.catalog.read() as tx:

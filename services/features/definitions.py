@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from services.common.nodes.features import Value
+from services.common.nodes.features import Limits, Value
 from services.features.views import View
 
 _FILE = "views.json"
+_NONE = "nothing changes"
+CHANGES = ("+ ", "- ", "~ ", _NONE)
+"""What the lines of a plan that is not refused begin with."""
 _KINDS: Mapping[str, type[Value]] = {"bool": bool, "int": int, "float": float, "str": str}
 
 
@@ -26,7 +29,7 @@ class Plan:
 
     def lines(self) -> list[str]:
         marks = {"+": self.added, "-": self.removed, "~": self.changed, "refused:": self.refused}
-        return [f"{mark} {what}" for mark, names in marks.items() for what in names] or ["nothing changes"]
+        return [f"{mark} {what}" for mark, names in marks.items() for what in names] or [_NONE]
 
 
 def plan(before: Mapping[str, View], after: Mapping[str, View]) -> Plan:
@@ -47,7 +50,8 @@ def plan(before: Mapping[str, View], after: Mapping[str, View]) -> Plan:
             f"{name}: ttl from {before[name].ttl} to {after[name].ttl} µs"
             for name in both
             if before[name].ttl != after[name].ttl
-        ),
+        )
+        + tuple(f"{name}: limits of its fields" for name in both if before[name].limits != after[name].limits),
         refused=tuple(
             f"{name}.{one} is {old[one].__name__} on record and cannot become {new[one].__name__}; "
             "give the new field another name"
@@ -73,8 +77,13 @@ def write_views(directory: Path, views: Mapping[str, View]) -> None:
 
 
 def _view(name: str, said: Any) -> View:
-    return View(name, {field: _KINDS[kind] for field, kind in said["fields"].items()}, said["ttl_us"])
+    limits = {field: Limits(**demanded) for field, demanded in said.get("limits", {}).items()}
+    return View(name, {field: _KINDS[kind] for field, kind in said["fields"].items()}, said["ttl_us"], limits)
 
 
 def _said(view: View) -> Any:
-    return {"ttl_us": view.ttl, "fields": {field: kind.__name__ for field, kind in view.fields.items()}}
+    return {
+        "ttl_us": view.ttl,
+        "fields": {field: kind.__name__ for field, kind in view.fields.items()},
+        "limits": {field: asdict(limits) for field, limits in view.limits.items()},
+    }

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 from services.common.errors import BehindWatermark, Conflict, InvalidRequest, ScopeMissing
 from services.common.moment import OPEN_END, OPEN_START, format_instant
-from services.common.nodes.features import FeatureRow
+from services.common.nodes.features import FeatureRow, Value, ViewState
 from services.common.nodes.scope import Scope, Stretch
 from services.common.rpc.deadlines import remaining
 from services.features.backends import open_backend
@@ -30,9 +30,12 @@ class PointInTimeFeatures:
         self._advanced = asyncio.Condition()
         self._appending: defaultdict[tuple[str, str, str], asyncio.Lock] = defaultdict(asyncio.Lock)
 
-    async def read(self, scope: Scope, view: str, entities: Sequence[str]) -> list[FeatureRow]:
+    async def read(self, scope: Scope, view: str, entities: Sequence[str], online: bool = False) -> list[FeatureRow]:
         await self._backend.view(view)
         keys = [entity_key(scope.tenant, scope.collection, entity) for entity in entities]
+        if online:
+            self._not_before_online(view, scope)
+            return _without_times(entities, await self._backend.online(view, keys))
         await self._reach(view, scope)
         rows = self._backend.latest(view, keys, scope.moment.as_of, scope.moment.known_at)
         return [_named(entity, row) for entity, row in zip(entities, rows, strict=True)]
@@ -81,11 +84,6 @@ class PointInTimeFeatures:
     async def training(
         self, tenant: str, collection: str, view: str, asked: Sequence[tuple[str, int]]
     ) -> list[FeatureRow]:
-        """For each (entity, instant) what held at the instant as known at it, by Feast's own historical join, which
-        filters by created time: sets for training and evaluation.
-
-        Rows have neither event nor created. Raises InvalidRequest for an instant that Feast cannot date.
-        """
         await self._backend.view(view)
         if not tenant or not collection:
             raise ScopeMissing("the request names no tenant or no collection")
@@ -94,10 +92,16 @@ class PointInTimeFeatures:
                 raise InvalidRequest(f"{entity!r}: Feast joins in the years 1678 to 2261, not at {when}")
         keys = [(entity_key(tenant, collection, entity), when) for entity, when in asked]
         found = await self._backend.training(view, keys)
-        return [
-            FeatureRow(entity, True, values=values) if values and values.get(PRESENT, True) else FeatureRow(entity)
-            for (entity, _), values in zip(asked, found, strict=True)
-        ]
+        return _without_times([entity for entity, _ in asked], found)
+
+    async def apply(self, dry_run: bool) -> list[str]:
+        return await self._backend.apply(dry_run)
+
+    async def describe(self, tenant: str, view: str = "", statistics: bool = False) -> list[ViewState]:
+        if not tenant:
+            raise ScopeMissing("the request names no tenant")
+        names = [(await self._backend.view(view)).name] if view else self._backend.names()
+        return [await self._backend.describe(name, tenant, statistics) for name in names]
 
     async def prepare(self) -> None:
         """Do in the background what reads do not need, such as applying the definitions."""
@@ -106,6 +110,17 @@ class PointInTimeFeatures:
     async def _announce(self) -> None:
         async with self._advanced:
             self._advanced.notify_all()
+
+    def _not_before_online(self, view: str, scope: Scope) -> None:
+        """The online store may have whatever had happened and was on record when it was last brought up to date."""
+        reached = self._backend.materialized(view)
+        if reached == OPEN_START:
+            raise Conflict(f"{view} was not materialized since the node started; run `almanac features materialize`")
+        recorded = min(reached, self._backend.watermark(view, scope.tenant, scope.collection))
+        if scope.moment.as_of < reached or scope.moment.known_at < recorded:
+            raise Conflict(
+                f"the online store knows {view} at {format_instant(reached)} and not before; read it at the moment"
+            )
 
     async def _reach(self, view: str, scope: Scope) -> None:
         """Wait for the watermark to reach known_at, as long as the setting and the deadline allow."""
@@ -143,6 +158,13 @@ def _named(entity: str, row: FeatureRow | None) -> FeatureRow:
     if row is None or not row.found:
         return FeatureRow(entity)
     return FeatureRow(entity, True, row.event, row.created, row.values)
+
+
+def _without_times(entities: Sequence[str], found: Sequence[Mapping[str, Value] | None]) -> list[FeatureRow]:
+    return [
+        FeatureRow(entity, True, values=values) if values and values.get(PRESENT, True) else FeatureRow(entity)
+        for entity, values in zip(entities, found, strict=True)
+    ]
 
 
 def _check(stretch: Stretch) -> None:

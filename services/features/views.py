@@ -7,12 +7,12 @@ is loaded; a test compares them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from services.common.errors import InvalidRequest, NotFound
 from services.common.moment import OPEN_END, OPEN_START
-from services.common.nodes.features import DOCUMENTS, FACTS, FeatureRow, Value
+from services.common.nodes.features import DOCUMENTS, FACTS, TENANTS, USERS, FeatureRow, Limits, Value
 from services.common.nodes.usage import FIELDS as USAGE_FIELDS
 from services.common.nodes.usage import USAGE
 
@@ -26,12 +26,24 @@ SEPARATOR = "\x1f"
 class View:
     """Field → type; `ttl` in microseconds is how long a row holds after its event, 0 for ever.
 
-    Every stored row carries every field; what was not given is its type's zero.
+    Every stored row carries every field; what was not given is its type's zero. `limits` of fields are checked, not
+    enforced, and make no other view.
     """
 
     name: str
     fields: Mapping[str, type[Value]]
     ttl: int = 0
+    limits: Mapping[str, Limits] = field(default_factory=dict, compare=False)
+
+
+_PROFILE: Mapping[str, type[Value]] = {
+    PRESENT: bool,
+    "plan": str,
+    "locale": str,
+    "adapter": str,
+    "questions_per_day": int,
+    "tokens_per_day": int,
+}
 
 
 VIEWS: Mapping[str, View] = MappingProxyType(
@@ -62,6 +74,8 @@ VIEWS: Mapping[str, View] = MappingProxyType(
             },
         ),
         USAGE: View(USAGE, dict.fromkeys(USAGE_FIELDS, int)),
+        TENANTS: View(TENANTS, _PROFILE),
+        USERS: View(USERS, _PROFILE),
     }
 )
 
@@ -79,6 +93,11 @@ def entity_key(tenant: str, collection: str, entity: str) -> str:
     if SEPARATOR in tenant or SEPARATOR in collection:
         raise InvalidRequest("the name of a tenant or a collection may not contain the character U+001F")
     return f"{tenant}{SEPARATOR}{collection}{SEPARATOR}{entity}"
+
+
+def tenant_prefix(tenant: str) -> str:
+    """What every key of the tenant's entities begins with."""
+    return f"{tenant}{SEPARATOR}"
 
 
 def stored_row(view: View, key: str, row: FeatureRow) -> FeatureRow:

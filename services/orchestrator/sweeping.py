@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 from pipelines.follow import Follower
 from services.catalog import erasing, jobs
 from services.catalog.engine import Database
+from services.catalog.profiles import lagging_profiles, profiled_tenants
 from services.catalog.records import Generation
 from services.catalog.state import VIEWS, index_reader, known_collections, lagging, live_generation, view_reader
 from services.common.errors import AlmanacError
@@ -59,6 +60,8 @@ class Sweeper:
         generation, everything = await asyncio.to_thread(self._known)
         for tenant, collection, recorded in everything:
             await self._follower.bring_live(generation, tenant, collection, recorded)
+        for tenant, recorded in await self._catalog.reading(profiled_tenants):
+            await self._follower.readers.advance_profiles(tenant, recorded)
 
     async def _sweep(self) -> None:
         await self._redis.set(WORKER_ALIVE_KEY, 1, ex=max(6, int(self._seconds * 3)))
@@ -67,6 +70,8 @@ class Sweeper:
             await asyncio.to_thread(self._enqueue, job_id)
         if await asyncio.to_thread(self._lagging):
             await self._verify()
+        for tenant, recorded in await self._catalog.reading(lagging_profiles):
+            await self._follower.readers.advance_profiles(tenant, recorded)
 
     async def _tidy_sometimes(self) -> None:
         clock = asyncio.get_running_loop().time()

@@ -66,6 +66,21 @@ class FeaturesStub:
                 request_serializer=services_dot_protos_dot_features__pb2.DropRequest.SerializeToString,
                 response_deserializer=services_dot_protos_dot_features__pb2.DropResponse.FromString,
                 _registered_method=True)
+        self.Apply = channel.unary_unary(
+                '/almanac.features.v1.Features/Apply',
+                request_serializer=services_dot_protos_dot_features__pb2.ApplyRequest.SerializeToString,
+                response_deserializer=services_dot_protos_dot_features__pb2.ApplyResponse.FromString,
+                _registered_method=True)
+        self.Describe = channel.unary_unary(
+                '/almanac.features.v1.Features/Describe',
+                request_serializer=services_dot_protos_dot_features__pb2.DescribeRequest.SerializeToString,
+                response_deserializer=services_dot_protos_dot_features__pb2.DescribeResponse.FromString,
+                _registered_method=True)
+        self.Training = channel.stream_stream(
+                '/almanac.features.v1.Features/Training',
+                request_serializer=services_dot_protos_dot_features__pb2.TrainingRequest.SerializeToString,
+                response_deserializer=services_dot_protos_dot_features__pb2.TrainingResponse.FromString,
+                _registered_method=True)
 
 
 class FeaturesServicer:
@@ -112,6 +127,27 @@ class FeaturesServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Apply(self, request, context):
+        """Applies the definitions in feature_repo, or only says what that would do.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Describe(self, request, context):
+        """What there is of each view, and what its tenant's rows hold.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Training(self, request_iterator, context):
+        """What held at many instants, each as known at it, by Feast's historical join; a batch of rows for each batch asked.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_FeaturesServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -144,6 +180,21 @@ def add_FeaturesServicer_to_server(servicer, server):
                     servicer.Drop,
                     request_deserializer=services_dot_protos_dot_features__pb2.DropRequest.FromString,
                     response_serializer=services_dot_protos_dot_features__pb2.DropResponse.SerializeToString,
+            ),
+            'Apply': grpc.unary_unary_rpc_method_handler(
+                    servicer.Apply,
+                    request_deserializer=services_dot_protos_dot_features__pb2.ApplyRequest.FromString,
+                    response_serializer=services_dot_protos_dot_features__pb2.ApplyResponse.SerializeToString,
+            ),
+            'Describe': grpc.unary_unary_rpc_method_handler(
+                    servicer.Describe,
+                    request_deserializer=services_dot_protos_dot_features__pb2.DescribeRequest.FromString,
+                    response_serializer=services_dot_protos_dot_features__pb2.DescribeResponse.SerializeToString,
+            ),
+            'Training': grpc.stream_stream_rpc_method_handler(
+                    servicer.Training,
+                    request_deserializer=services_dot_protos_dot_features__pb2.TrainingRequest.FromString,
+                    response_serializer=services_dot_protos_dot_features__pb2.TrainingResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -309,6 +360,87 @@ class Features:
             '/almanac.features.v1.Features/Drop',
             services_dot_protos_dot_features__pb2.DropRequest.SerializeToString,
             services_dot_protos_dot_features__pb2.DropResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Apply(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/almanac.features.v1.Features/Apply',
+            services_dot_protos_dot_features__pb2.ApplyRequest.SerializeToString,
+            services_dot_protos_dot_features__pb2.ApplyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Describe(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/almanac.features.v1.Features/Describe',
+            services_dot_protos_dot_features__pb2.DescribeRequest.SerializeToString,
+            services_dot_protos_dot_features__pb2.DescribeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Training(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/almanac.features.v1.Features/Training',
+            services_dot_protos_dot_features__pb2.TrainingRequest.SerializeToString,
+            services_dot_protos_dot_features__pb2.TrainingResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -9,16 +9,17 @@ import pytest
 from services.common.clients.features import FeaturesClient
 from services.common.errors import BehindWatermark, Conflict, InvalidRequest, NotFound, ScopeMissing
 from services.common.moment import OPEN_END, OPEN_START, Moment, parse_instant
-from services.common.nodes.features import DOCUMENTS, FACTS, FeatureRow
+from services.common.nodes.features import DOCUMENTS, FACTS, TENANTS, USERS, FeatureRow
 from services.common.nodes.scope import Scope, Stretch
-from services.common.rpc.client import channel
+from services.common.rpc.client import call, channel, stream
 from services.common.rpc.deadlines import deadline
 from services.common.rpc.server import start
 from services.features.backends.feast import FeastBackend
 from services.features.backends.memory import MemoryBackend
 from services.features.features import PointInTimeFeatures
 from services.features.server import FeaturesServicer
-from services.protos.features_pb2_grpc import add_FeaturesServicer_to_server
+from services.protos import common_pb2, features_pb2
+from services.protos.features_pb2_grpc import FeaturesStub, add_FeaturesServicer_to_server
 
 Y2019, Y2020, Y2021 = (parse_instant(f"{year}-01-01") for year in (2019, 2020, 2021))
 
@@ -272,3 +273,56 @@ async def test_dropped_rows_can_be_appended_anew(node):
     await node.append(OPEN_START, 100, *rows)
     assert await node.answer(Y2019, 100) == "old" and await node.answer(Y2021, 100) == "new"
     assert await other.answer(Y2021, 100) == "theirs"
+
+
+async def test_it_describes_its_views_and_what_the_tenants_rows_hold(node):
+    await node.append(OPEN_START, 100, fact("four", Y2019, 10), fact("", Y2020, 20), none(Y2021, 30))
+    await Node(node.features, tenant="u").append(OPEN_START, 200, fact("theirs, which is longer", Y2019, 10))
+    states = {state.name: state for state in await node.features.describe("t")}
+    assert states.keys() >= {FACTS, DOCUMENTS, TENANTS, USERS}
+    assert (states[FACTS].rows, states[FACTS].watermarks) == (4, {"c": 100})
+    assert states[DOCUMENTS].rows == 0 and states[DOCUMENTS].watermarks == {}
+    (state,) = await node.features.describe("t", FACTS, statistics=True)
+    answer = next(field for field in state.fields if field.name == "answer")
+    assert (answer.type, answer.rows, answer.nulls, answer.empty) == ("str", 2, 0, 1)
+    assert (answer.least, answer.most) == (0, 4)
+    with pytest.raises(NotFound):
+        await node.features.describe("t", "no-such-view")
+    with pytest.raises(ScopeMissing):
+        await node.features.describe("")
+
+
+async def test_no_reading_is_answered_without_tenant_and_moment(tmp_path):
+    """At the door itself: the client cannot even say such a request."""
+    address = f"unix:{tmp_path}/f.sock"
+    node = PointInTimeFeatures(MemoryBackend())
+    server = await start(
+        address, "almanac.features.v1.Features", lambda it: add_FeaturesServicer_to_server(FeaturesServicer(node), it)
+    )
+    whole = common_pb2.Scope(
+        tenant="t", collection="c", generation="g", moment=common_pb2.Moment(as_of_us=1, known_at_us=1)
+    )
+    nameless, timeless = common_pb2.Scope(), common_pb2.Scope()
+    nameless.CopyFrom(whole)
+    nameless.ClearField("tenant")
+    timeless.CopyFrom(whole)
+    timeless.ClearField("moment")
+    header, asked = features_pb2.TrainingHeader(view=FACTS, collection="c"), features_pb2.Asked(entity="q")
+
+    async def training(header, asked):
+        yield features_pb2.TrainingRequest(header=header)
+        yield features_pb2.TrainingRequest(batch=features_pb2.TrainingBatch(asked=[asked]))
+
+    async with channel(address) as line:
+        stub = FeaturesStub(line)
+        for scope in (nameless, timeless):
+            for online in (False, True):
+                request = features_pb2.ReadRequest(scope=scope, view=FACTS, entities=["q"], online=online)
+                with pytest.raises(ScopeMissing):
+                    await call(stub.Read, request)
+        tenant = features_pb2.TrainingHeader(tenant="t", view=FACTS, collection="c")
+        for lacking in ((tenant, asked), (header, features_pb2.Asked(entity="q", at_us=1))):
+            with pytest.raises(ScopeMissing):
+                async for _ in stream(stub.Training, training(*lacking)):
+                    pass
+    await server.stop(None)

@@ -9,18 +9,26 @@ import time
 import pytest
 
 from services.admin.valkey import valkey_argv
-from services.common.moment import OPEN_START, now, parse_instant
+from services.common.clients.features import FeaturesClient
+from services.common.errors import Conflict, InvalidRequest, ScopeMissing
+from services.common.moment import OPEN_END, OPEN_START, Moment, now, parse_instant
 from services.common.nodes.features import DOCUMENTS, FACTS, FeatureRow
-from services.common.nodes.scope import Stretch
+from services.common.nodes.scope import Scope, Stretch
+from services.common.rpc.client import channel
+from services.common.rpc.server import start
 from services.features.backends.feast import FeastBackend
+from services.features.backends.memory import MemoryBackend
 from services.features.features import PointInTimeFeatures
+from services.features.server import FeaturesServicer
 from services.features.views import entity_key
+from services.protos.features_pb2_grpc import add_FeaturesServicer_to_server
 from tests.support import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
 EARLY, LONG_AGO, LATELY, FAR = (parse_instant(f"{year}-01-01") for year in ("1150", "1990", "2020", "2200"))
 END = parse_instant("2021-01-01")
+EVER = Moment(OPEN_END, OPEN_END)
 ENTITIES = [f"q{number}" for number in range(120)]
 
 
@@ -38,16 +46,35 @@ def redis(directory):
     raise AssertionError("the server does not listen")
 
 
-@pytest.fixture(scope="module", params=["sqlite", "redis"])
-def home(request, tmp_path_factory):
-    """A directory with the definitions applied, and where its online store is."""
-    directory = tmp_path_factory.mktemp(request.param)
-    server, address = redis(directory) if request.param == "redis" else (None, "")
-    asyncio.run(prepared(directory / "features", address))
-    yield directory / "features", address
-    if server:
+@pytest.fixture(scope="module")
+def homes(tmp_path_factory):
+    """By the kind of online store a directory with the definitions applied, and where the store is."""
+    made, servers = {}, []
+
+    def home(kind):
+        if kind not in made:
+            directory, address = tmp_path_factory.mktemp(kind), ""
+            if kind == "redis":
+                server, address = redis(directory)
+                servers.append(server)
+            asyncio.run(prepared(directory / "features", address))
+            made[kind] = directory / "features", address
+        return made[kind]
+
+    yield home
+    for server in servers:
         server.terminate()
         server.wait(20)
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def home(request, homes):
+    return homes(request.param)
+
+
+@pytest.fixture(params=["memory", "sqlite", "redis"])
+def any_home(request, homes):
+    return None if request.param == "memory" else homes(request.param)
 
 
 async def prepared(directory, address):
@@ -63,6 +90,30 @@ async def backend(home):
     for view in (FACTS, DOCUMENTS):
         await opened.drop(view, "t", "c")
     await opened.close()
+
+
+@pytest.fixture
+async def served(any_home, tmp_path):
+    """The node over gRPC."""
+    backend = FeastBackend(*any_home) if any_home else MemoryBackend()
+    address, servicer = f"unix:{tmp_path}/f.sock", FeaturesServicer(PointInTimeFeatures(backend))
+    server = await start(
+        address, "almanac.features.v1.Features", lambda it: add_FeaturesServicer_to_server(servicer, it)
+    )
+    async with channel(address) as line:
+        yield FeaturesClient(line)
+    for collection in ("c", "c2"):
+        await backend.drop(FACTS, "t", collection)
+    await server.stop(None)
+    await backend.close()
+
+
+async def extend(served, end, *rows, collection="c"):
+    async def batches():
+        yield rows
+
+    begin = await served.position(FACTS, "t", collection)
+    await served.append(FACTS, Stretch("t", collection, begin, end), batches())
 
 
 async def append(backend, start, end, *rows, view=FACTS):
@@ -155,3 +206,46 @@ async def test_views_are_apart(backend):
         await backend.materialize(view)
     assert read(backend, "both") == ["a fact"]
     assert read(backend, "both", view=DOCUMENTS, field="length_chars") == [7]
+
+
+async def test_dropped_rows_leave_it_and_their_neighbours_stay(served):
+    for collection in ("c", "c2"):
+        await extend(served, 100, fact("q", f"of {collection}", LATELY, 10), collection=collection)
+    await served.materialize(FACTS)
+    await served.drop(FACTS, "t", "c")
+    await extend(served, 100)
+    for collection, expected in (("c", []), ("c2", ["of c2"])):
+        rows = await served.read(Scope("t", collection, "g", EVER), FACTS, ["q"], online=True)
+        assert [row.values["answer"] for row in rows if row.found] == expected
+
+
+async def test_a_reading_of_it_is_for_now_and_for_no_moment_before(served):
+    rows = (fact("q", "old", LONG_AGO, 10), fact("q", "new", LATELY, 20), fact("gap", "", LATELY, 30, present=False))
+    await extend(served, 100, *rows)
+    with pytest.raises(Conflict, match="not materialized"):
+        await served.read(Scope("t", "c", "g", EVER), FACTS, ["q"], online=True)
+    reached = await served.materialize(FACTS)
+    found = await served.read(Scope("t", "c", "g", EVER), FACTS, ["q", "gap", "nobody"], online=True)
+    assert [row.values.get("answer") for row in found] == ["new", None, None]
+    assert [row.found for row in found] == [True, False, False]
+    assert await served.read(Scope("t", "c", "g", EVER), FACTS, [], online=True) == []
+    for moment in (Moment(LATELY, OPEN_END), Moment(reached - 1, OPEN_END), Moment(OPEN_END, 99)):
+        with pytest.raises(Conflict, match="not before"):
+            await served.read(Scope("t", "c", "g", moment), FACTS, ["q"], online=True)
+
+
+async def test_a_training_set_holds_what_held_at_each_instant_as_known_at_it(served):
+    known, corrected = LATELY + 10, END + 10
+    await extend(served, corrected, fact("q", "wrong", LONG_AGO, known), fact("q", "right", LONG_AGO, corrected))
+    asked = [("q", known - 1), ("q", known), ("q", corrected), ("nobody", corrected)]
+    rows = await served.training("t", "c", FACTS, asked)
+    assert [row.entity for row in rows] == ["q", "q", "q", "nobody"]
+    assert [row.values.get("answer") for row in rows] == [None, "wrong", "right", None]
+    with pytest.raises(ScopeMissing):
+        await served.training("", "c", FACTS, asked)
+    with pytest.raises(InvalidRequest, match="1678 to 2261"):
+        await served.training("t", "c", FACTS, [("q", EARLY)])
+
+
+async def test_definitions_that_are_applied_change_nothing_when_applied_again(served):
+    assert await served.apply(dry_run=True) == ["nothing changes"]

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from services.common.nodes.features import Limits
 from services.features.backends.feast_apply import Refused, describe
 from services.features.definitions import plan, read_views, write_views
 from services.features.views import VIEWS, View
@@ -31,6 +32,12 @@ def test_another_type_is_refused_for_it_breaks_history():
     assert planned.lines()[0].startswith("refused: facts.count")
 
 
+def test_a_change_of_limits_is_planned_and_makes_no_other_view():
+    new = View("facts", OLD.fields, ttl=5, limits={"count": Limits(least=0)})
+    assert plan({"facts": OLD}, {"facts": new}).lines() == ["~ facts: limits of its fields"]
+    assert new == OLD
+
+
 def test_without_a_change_the_plan_says_so():
     assert plan(VIEWS, VIEWS).lines() == ["nothing changes"]
 
@@ -39,6 +46,9 @@ def test_views_come_back_as_they_were_written(tmp_path):
     assert read_views(tmp_path) == {}
     write_views(tmp_path, {**VIEWS, "facts": OLD})
     assert read_views(tmp_path) == {**VIEWS, "facts": OLD}
+    limited = View("facts", OLD.fields, limits={"answer": Limits(True, most=9.5), "count": Limits(least=0)})
+    write_views(tmp_path, {"facts": limited})
+    assert read_views(tmp_path)["facts"].limits == limited.limits
 
 
 def definitions(**changed):
@@ -50,7 +60,10 @@ def definitions(**changed):
         path="offline/users",
         file_options=SimpleNamespace(uri=""),
     )
-    fields = [SimpleNamespace(name="plan", dtype=String), SimpleNamespace(name="quota", dtype=Float64)]
+    fields = [
+        SimpleNamespace(name="plan", dtype=String, tags={"required": "true"}),
+        SimpleNamespace(name="quota", dtype=Float64, tags={"least": "0", "unit": "1/d"}),
+    ]
     view = SimpleNamespace(
         name="users", entities=["user"], ttl=timedelta(hours=1), batch_source=source, features=fields
     )
@@ -67,6 +80,8 @@ def definitions(**changed):
 def test_a_new_view_needs_no_code(tmp_path):
     repository = definitions()
     assert describe(repository, tmp_path) == {"users": View("users", {"plan": str, "quota": float}, 3_600_000_000)}
+    limits = describe(repository, tmp_path)["users"].limits
+    assert limits == {"plan": Limits(required=True), "quota": Limits(least=0.0)}
     source = repository.feature_views[0].batch_source
     assert source.file_options.uri == f"{tmp_path.resolve()}/offline/users/*.parquet"
 
@@ -79,9 +94,17 @@ def test_a_new_view_needs_no_code(tmp_path):
         ({"timestamp_field": "when"}, "timestamps"),
         ({"created_timestamp_column": ""}, "timestamps"),
         ({"path": "offline/facts"}, "must lie in"),
-        ({"features": [SimpleNamespace(name="n", dtype="Map")]}, "Bool, Int64"),
+        ({"features": [SimpleNamespace(name="n", dtype="Map", tags={})]}, "Bool, Int64"),
     ],
 )
 def test_what_the_node_could_not_serve_is_refused(tmp_path, changed, why):
     with pytest.raises(Refused, match=why):
         describe(definitions(**changed), tmp_path)
+
+
+@pytest.mark.slow
+def test_limits_that_are_no_numbers_are_refused(tmp_path):
+    repository = definitions()
+    repository.feature_views[0].features[1].tags = {"most": "many"}
+    with pytest.raises(Refused, match="must be numbers"):
+        describe(repository, tmp_path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Protocol
 
-from services.common.nodes.features import FeatureRow, Value
+from services.common.nodes.features import FeatureRow, Value, ViewState
 from services.common.nodes.scope import Stretch
 from services.features.views import View
 
@@ -15,6 +15,10 @@ class Backend(Protocol):
 
     async def view(self, name: str) -> View:
         """A view's definition; waits for definitions that are being applied. Raises NotFound."""
+        ...
+
+    def names(self) -> list[str]:
+        """Of the views that are defined, sorted."""
         ...
 
     def latest(self, view: str, keys: Sequence[str], as_of: int, known_at: int) -> list[FeatureRow | None]:
@@ -42,7 +46,7 @@ class Backend(Protocol):
         ...
 
     async def drop(self, view: str, tenant: str, collection: str) -> None:
-        """Remove a collection's rows offline, and its watermark, which goes first. Safe to repeat."""
+        """Remove a collection's rows, offline and online, and its watermark, which goes first. Safe to repeat."""
         ...
 
     async def materialize(self, view: str) -> int:
@@ -51,6 +55,23 @@ class Backend(Protocol):
 
     async def training(self, view: str, asked: Sequence[tuple[str, int]]) -> list[Mapping[str, Value] | None]:
         """For each (entity key, instant) the values that held at the instant as known at it, None where no row did."""
+        ...
+
+    def materialized(self, view: str) -> int:
+        """The instant that materialize reached since the backend was opened, OPEN_START if it was not called."""
+        ...
+
+    async def online(self, view: str, keys: Sequence[str]) -> list[Mapping[str, Value] | None]:
+        """For each key the values in the online store, None where it has none."""
+        ...
+
+    async def apply(self, dry_run: bool) -> list[str]:
+        """Apply the definitions, or only say what that would do, a change a line. Raises Conflict where it is
+        refused."""
+        ...
+
+    async def describe(self, view: str, tenant: str, statistics: bool) -> ViewState:
+        """What there is of a view; statistics read every row of the tenant."""
         ...
 
     async def prepare(self) -> None:

@@ -18,16 +18,17 @@ import pyarrow.compute as pc
 import structlog
 
 from services.common.errors import Conflict
-from services.common.moment import now
-from services.common.nodes.features import FeatureRow, Value
+from services.common.moment import OPEN_START, now
+from services.common.nodes.features import FeatureRow, Value, ViewState
 from services.common.nodes.scope import Stretch
 from services.features.backends.feast_store import FeastStore
 from services.features.backends.pending import Pending
 from services.features.backends.rows import to_table
+from services.features.backends.statistics import described, undescribed
 from services.features.backends.store import BUFFER_ROWS, ViewStore
 from services.features.backends.watermarks import Watermarks
 from services.features.definitions import read_views
-from services.features.views import VIEWS, View, entity_key, find_view
+from services.features.views import VIEWS, View, entity_key, find_view, tenant_prefix
 
 Result = TypeVar("Result")
 
@@ -67,7 +68,7 @@ class FeastBackend:
     def _open_views(self, views: Mapping[str, View]) -> None:
         self._stores = {
             name: self._stores[name]
-            if view == self._views.get(name)
+            if view == self._views.get(name)  # whatever its limits
             else ViewStore(self._directory, view, self._buffer_rows)
             for name, view in views.items()
         }
@@ -77,6 +78,9 @@ class FeastBackend:
         if name not in self._views and self._preparing is not None:
             await asyncio.shield(self._preparing)
         return find_view(self._views, name)
+
+    def names(self) -> list[str]:
+        return sorted(self._views)
 
     def latest(self, view: str, keys: Sequence[str], as_of: int, known_at: int) -> list[FeatureRow | None]:
         return self._stores[view].latest(keys, as_of, known_at)
@@ -147,6 +151,7 @@ class FeastBackend:
             self._watermarks.forget(view, tenant, collection)
             store = self._stores[view]
             await _uninterrupted(asyncio.to_thread(store.remove, lambda keys: pc.starts_with(keys, prefix)))
+            await _uninterrupted(asyncio.to_thread(self._feast.drop, self._views[view], prefix))
 
     async def materialize(self, view: str) -> int:
         """The first time in a process through Feast, all of it; then only what has changed since."""
@@ -175,6 +180,23 @@ class FeastBackend:
         rows = store.latest(keys, until, until)
         self._feast.write(store.view, [row for row in rows if row is not None])
 
+    def materialized(self, view: str) -> int:
+        return self._materialized.get(view, OPEN_START)
+
+    async def online(self, view: str, keys: Sequence[str]) -> list[Mapping[str, Value] | None]:
+        return await asyncio.to_thread(self._feast.online, self._views[view], keys)
+
+    async def describe(self, view: str, tenant: str, statistics: bool) -> ViewState:
+        definition, store = self._views[view], self._stores[view]
+        marks = self._watermarks.of(view, tenant)
+        fields = undescribed(definition)
+        if statistics:
+            async with self._rearranging:
+                tables = store.tables_of(tenant_prefix(tenant))
+                fields = await _uninterrupted(asyncio.to_thread(described, definition, tables))
+        size = await asyncio.to_thread(store.size)
+        return ViewState(view, definition.ttl, len(store), size, marks, self.materialized(view), fields)
+
     async def training(self, view: str, asked: Sequence[tuple[str, int]]) -> list[Mapping[str, Value] | None]:
         await self.prepare()
         async with self._rearranging:
@@ -187,15 +209,20 @@ class FeastBackend:
             self._preparing = asyncio.create_task(self._prepare())
         await asyncio.shield(self._preparing)
 
-    async def plan(self) -> str:
-        """What applying the definitions would do, a change a line. Raises Conflict where it would be refused."""
-        return await self._feast.plan()
+    async def apply(self, dry_run: bool) -> list[str]:
+        changes = await self._feast.plan()
+        if not dry_run:
+            if self._preparing is not None:
+                await asyncio.wait([self._preparing])
+                self._preparing = None
+            await self.prepare()
+        return changes
 
     async def _prepare(self) -> None:
-        await self._feast.apply()
-        views = {**VIEWS, **read_views(self._directory)}
-        if views != self._views:
-            async with self._rearranging, self._writing:
+        async with self._rearranging:
+            await self._feast.apply()
+            views = {**VIEWS, **read_views(self._directory)}
+            async with self._writing:
                 await _uninterrupted(asyncio.to_thread(self._open_views, views))
 
     async def close(self) -> None:

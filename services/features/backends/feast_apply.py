@@ -14,7 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from services.common.nodes.features import Value
+from services.common.nodes.features import Limits, Value
 from services.features.backends.online import JOIN_KEY
 from services.features.definitions import plan, read_views, write_views
 from services.features.views import View
@@ -77,7 +77,18 @@ def _described(view: Any, keys: list[str], directory: Path) -> View:
         raise Refused(f"{view.name}: its source must lie in 'offline/{view.name}', not in {source.path!r}")
     source.file_options.uri = f"{directory.resolve()}/offline/{view.name}/*.parquet"
     fields = {feature.name: _kind(view.name, feature) for feature in view.features}
-    return View(view.name, fields, (view.ttl or timedelta(0)) // _MICROSECOND)
+    limits = {feature.name: found for feature in view.features if (found := _limits(view.name, feature)) != Limits()}
+    return View(view.name, fields, (view.ttl or timedelta(0)) // _MICROSECOND, limits)
+
+
+def _limits(view: str, feature: Any) -> Limits:
+    """What the field's tags `required`, `least` and `most` demand."""
+    tags = feature.tags or {}
+    try:
+        least, most = (float(tags[name]) if name in tags else None for name in ("least", "most"))
+    except ValueError as error:
+        raise Refused(f"{view}.{feature.name}: its tags `least` and `most` must be numbers ({error})") from None
+    return Limits(tags.get("required") == "true", least, most)
 
 
 def _kind(view: str, feature: Any) -> type[Value]:

@@ -16,7 +16,8 @@ from typing import Any
 
 from services.common.errors import Conflict, Internal
 from services.common.nodes.features import FeatureRow, Value
-from services.features.backends.online import JOIN_KEY, erase_redis, erase_sqlite
+from services.features.backends.online import JOIN_KEY, drop_redis, drop_sqlite, erase_redis, erase_sqlite
+from services.features.definitions import CHANGES
 from services.features.span import FEAST_SPAN
 from services.features.views import View
 
@@ -82,14 +83,15 @@ class FeastStore:
             raise
         self._unfinished.unlink(missing_ok=True)
 
-    async def plan(self) -> str:
+    async def plan(self) -> list[str]:
         """What applying the definitions would do, a change a line. Raises Conflict where it would be refused."""
-        return await self._run(_definitions(), "--dry-run")
+        said = await self._run(_definitions(), "--dry-run")
+        return [line for line in said.splitlines() if line.startswith(CHANGES)]
 
     async def _run(self, definitions: Path, *options: str) -> str:
         """A process of its own does it: Feast imports the definitions by path, from a working directory of its
         choice."""
-        (self._directory / "feature_store.yaml").write_text(self._configuration)
+        self._configure()
         return await _run(
             "-m", "services.features.backends.feast_apply", str(self._directory), str(definitions), *options
         )
@@ -144,14 +146,37 @@ class FeastStore:
         if self._redis:
             erase_redis(self._open(), key)
         else:
-            erase_sqlite(self._directory / "online.db", f"{PROJECT}_{view}", key)
+            erase_sqlite(*self._sqlite(view), key)
+
+    def drop(self, view: View, prefix: str) -> None:
+        """Remove from the online store, if there is one, every entity whose key begins so; blocks."""
+        if self._redis:
+            drop_redis(self._open(), view.name, view.fields, prefix)
+        else:
+            drop_sqlite(*self._sqlite(view.name), prefix)
+
+    def _sqlite(self, view: str) -> tuple[Path, str]:
+        return self._directory / "online.db", f"{PROJECT}_{view}"
+
+    def online(self, view: View, keys: Sequence[str]) -> list[Mapping[str, Value] | None]:
+        """For each key the values in the online store, None where it has none; blocks."""
+        if not keys:
+            return []
+        names = [f"{view.name}:{name}" for name in view.fields]
+        found = self._open().get_online_features(names, [{JOIN_KEY: key} for key in keys]).to_dict()
+        rows = [{name: found[name][at] for name in view.fields} for at in range(len(keys))]
+        return [row if any(value is not None for value in row.values()) else None for row in rows]
 
     def _open(self) -> Any:
         if self._store is None:
             from feast import FeatureStore
 
+            self._configure()
             self._store = FeatureStore(repo_path=str(self._directory))
         return self._store
+
+    def _configure(self) -> None:
+        (self._directory / "feature_store.yaml").write_text(self._configuration)
 
     def _digest(self, definitions: Path) -> str:
         parts = [version("feast"), self._configuration]

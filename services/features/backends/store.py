@@ -25,6 +25,7 @@ from services.features.backends.parquet import ParquetDirectory, digest
 from services.features.backends.rows import RowStore, integers, schema_of
 from services.features.backends.runs import PART_ROWS, Run, RunWriter, hash_keys, merged, open_run, sorted_run
 from services.features.index import Bound, Found, PointInTimeIndex, latest
+from services.features.span import FEAST_SPAN
 from services.features.views import View
 
 BUFFER_ROWS = 65_536
@@ -95,6 +96,22 @@ class ViewStore:
             at = np.flatnonzero((columns.event > since) & (columns.event <= until))
             found |= {row.entity for row in rows.get(columns.names(at), at, at)}
         return found
+
+    def tables_of(self, prefix: str) -> Iterator[pa.Table]:
+        """The rows of all entities whose key begins so, a part of a file at a time, each row once: those that were
+        written once more for Feast, at the start of its span, are passed over."""
+        for files in (self.within, self.beyond):
+            for path in files.files():
+                for part in _parts(files, path):
+                    found = part.filter(pc.starts_with(part.column("entity_key"), prefix))
+                    if files is self.within:
+                        found = found.filter(pc.greater_equal(found.column("event_us"), FEAST_SPAN.start))
+                    yield found
+
+    def size(self) -> int:
+        """Bytes of all files."""
+        places = (self.within.directory, self.beyond.directory, self._index)
+        return sum(path.stat().st_size for place in places for path in place.rglob("*") if path.is_file())
 
     def known_to_feast(self) -> bool:
         """Whether there is any file for Feast to read; without one it fails."""

@@ -23,6 +23,10 @@ class Watermarks:
     def get(self, view: str, tenant: str, collection: str) -> int:
         return self._marks.get((view, tenant, collection), OPEN_START)
 
+    def of(self, view: str, tenant: str) -> dict[str, int]:
+        """By collection, of one tenant."""
+        return {name: mark for (of, whose, name), mark in self._marks.items() if (of, whose) == (view, tenant)}
+
     def advance(self, view: str, tenant: str, collection: str, mark: int) -> None:
         """Durable before it can be read."""
         self._write({**self._marks, (view, tenant, collection): mark})
