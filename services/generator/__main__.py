@@ -15,12 +15,17 @@ from services.protos.generator_pb2_grpc import add_GeneratorServicer_to_server
 async def main() -> None:
     settings = GeneratorSettings()
     configure("generator", settings.log_level)
-    servicer = GeneratorServicer(build(settings))
-    await serve(
-        settings.generator_address,
-        "almanac.generator.v1.Generator",
-        lambda server: add_GeneratorServicer_to_server(servicer, server),  # type: ignore[no-untyped-call]
-    )
+    generator = build(settings)
+    try:
+        await generator.start()
+        servicer = GeneratorServicer(generator)
+        await serve(
+            settings.generator_address,
+            "almanac.generator.v1.Generator",
+            lambda server: add_GeneratorServicer_to_server(servicer, server),  # type: ignore[no-untyped-call]
+        )
+    finally:
+        await generator.close()
 
 
 if __name__ == "__main__":

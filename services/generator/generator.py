@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
+from types import MappingProxyType
 
-from services.common.errors import InvalidRequest, ModelNotFound, Overloaded
-from services.common.nodes.generator import Chunk, Prompt
+from services.common.errors import DeadlineExceeded, InvalidRequest, Overloaded
+from services.common.nodes.generator import Adapter, Chunk, Prompt, Stats
+from services.common.rpc.deadlines import remaining
+from services.generator.adapters import AdapterEntry, check, names_for
 from services.generator.backends import open_backend
 from services.generator.backends.base import Backend
 from services.generator.settings import GeneratorSettings
@@ -15,6 +19,8 @@ from services.generator.settings import GeneratorSettings
 ROLES = frozenset({"system", "user", "assistant"})
 _HOTTEST = 2.0
 _MOST_STOPS = 16
+_LONGEST_SECONDS = 3600.0
+"""An answer without a deadline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +38,12 @@ class BoundedGenerator:
     Overloaded when the queue is full, all before the first chunk.
     """
 
-    def __init__(self, backend: Backend, limits: Limits = Limits()) -> None:
+    def __init__(
+        self, backend: Backend, limits: Limits = Limits(), adapters: Mapping[str, AdapterEntry] = MappingProxyType({})
+    ) -> None:
         self._backend = backend
         self._limits = limits
+        self._entries = adapters
         self._admitted = 0
 
     async def generate(self, prompt: Prompt) -> AsyncGenerator[Chunk, None]:
@@ -44,13 +53,37 @@ class BoundedGenerator:
         self._admitted += 1
         try:
             async with aclosing(self._backend.generate(prompt)) as chunks:
-                async for chunk in chunks:
+                async for chunk in _in_time(chunks):
                     yield chunk
         finally:
             self._admitted -= 1
 
-    async def models(self) -> list[str]:
-        return list(self._backend.names)
+    async def models(self, tenant: str = "") -> list[str]:
+        return [self._backend.model, *names_for(tenant, self._entries)]
+
+    async def adapters(self, tenant: str) -> list[Adapter]:
+        held = self._backend.adapters.loaded()
+        return [Adapter(name, name in held, held.get(name, False)) for name in names_for(tenant, self._entries)]
+
+    async def load(self, tenant: str, adapter: str, pinned: bool = False) -> None:
+        check(tenant, adapter, self._entries)
+        await self._backend.adapters.load(adapter, pinned)
+
+    async def unload(self, tenant: str, adapter: str) -> None:
+        check(tenant, adapter, self._entries)
+        await self._backend.adapters.unload(adapter)
+
+    async def stats(self) -> Stats:
+        return await self._backend.stats()
+
+    async def start(self) -> None:
+        """Load the adapters that the settings pin."""
+        for name, entry in self._entries.items():
+            if entry.pinned:
+                await self._backend.adapters.load(name, pinned=True)
+
+    async def close(self) -> None:
+        await self._backend.close()
 
     def _check(self, prompt: Prompt) -> None:
         _check_messages(prompt)
@@ -60,9 +93,21 @@ class BoundedGenerator:
             raise InvalidRequest(f"temperature is {prompt.temperature}; ask for 0 to {_HOTTEST:g}")
         if len(prompt.stop) > _MOST_STOPS or "" in prompt.stop:
             raise InvalidRequest(f"stop takes up to {_MOST_STOPS} strings, none of them empty")
-        adapters = tuple(self._backend.names)[1:]
-        if prompt.adapter and prompt.adapter not in adapters:
-            raise ModelNotFound(f"no adapter {prompt.adapter!r} is served; there are: {', '.join(adapters) or 'none'}")
+        if prompt.adapter:
+            check(prompt.tenant, prompt.adapter, self._entries)
+
+
+async def _in_time(chunks: AsyncGenerator[Chunk, None]) -> AsyncGenerator[Chunk, None]:
+    """The chunks that come before the deadline at hand. Raises DeadlineExceeded at it."""
+    while True:
+        try:
+            async with asyncio.timeout(remaining(_LONGEST_SECONDS)):
+                chunk = await anext(chunks)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise DeadlineExceeded("the answer was not complete in the time allowed") from None
+        yield chunk
 
 
 def _check_messages(prompt: Prompt) -> None:
@@ -75,4 +120,5 @@ def _check_messages(prompt: Prompt) -> None:
 
 def build(settings: GeneratorSettings) -> BoundedGenerator:
     """The generator the settings describe, its model loaded."""
-    return BoundedGenerator(open_backend(settings), Limits(settings.generator_max_tokens, settings.generator_queue))
+    limits = Limits(settings.generator_max_tokens, settings.generator_queue)
+    return BoundedGenerator(open_backend(settings), limits, settings.generator_adapters)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import asdict
 from typing import Any
 
-from services.common.nodes.generator import Chunk, Generator, Message, Prompt
+from services.common.nodes.generator import Chunk, ManagedGenerator, Message, Prompt
 from services.protos import generator_pb2 as pb
 from services.protos.generator_pb2_grpc import GeneratorServicer as Base
 
@@ -14,7 +15,7 @@ from services.protos.generator_pb2_grpc import GeneratorServicer as Base
 class GeneratorServicer(Base):
     """The generator, over gRPC; a cancelled call closes the iterator."""
 
-    def __init__(self, generator: Generator) -> None:
+    def __init__(self, generator: ManagedGenerator) -> None:
         self._generator = generator
 
     async def Generate(self, request: pb.GenerateRequest, context: Any) -> AsyncGenerator[pb.GenerateResponse, None]:
@@ -23,7 +24,22 @@ class GeneratorServicer(Base):
                 yield chunk_to_pb(chunk)
 
     async def Models(self, request: pb.ModelsRequest, context: Any) -> pb.ModelsResponse:
-        return pb.ModelsResponse(names=await self._generator.models())
+        return pb.ModelsResponse(names=await self._generator.models(request.tenant))
+
+    async def Adapters(self, request: pb.AdaptersRequest, context: Any) -> pb.AdaptersResponse:
+        held = await self._generator.adapters(request.tenant)
+        return pb.AdaptersResponse(adapters=[pb.Adapter(**asdict(one)) for one in held])
+
+    async def Load(self, request: pb.LoadRequest, context: Any) -> pb.LoadResponse:
+        await self._generator.load(request.tenant, request.adapter, request.pinned)
+        return pb.LoadResponse()
+
+    async def Unload(self, request: pb.UnloadRequest, context: Any) -> pb.UnloadResponse:
+        await self._generator.unload(request.tenant, request.adapter)
+        return pb.UnloadResponse()
+
+    async def Stats(self, request: pb.StatsRequest, context: Any) -> pb.StatsResponse:
+        return pb.StatsResponse(**asdict(await self._generator.stats()))
 
 
 def prompt_from_pb(request: pb.GenerateRequest) -> Prompt:
@@ -44,4 +60,5 @@ def chunk_to_pb(chunk: Chunk) -> pb.GenerateResponse:
         finish_reason=chunk.finish_reason,
         prompt_tokens=chunk.prompt_tokens,
         completion_tokens=chunk.completion_tokens,
+        cached_tokens=chunk.cached_tokens,
     )

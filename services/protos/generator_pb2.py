@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fservices/protos/generator.proto\x12\x14\x61lmanac.generator.v1\"(\n\x07Message\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\"\xa8\x01\n\x0fGenerateRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12/\n\x08messages\x18\x02 \x03(\x0b\x32\x1d.almanac.generator.v1.Message\x12\x12\n\nmax_tokens\x18\x03 \x01(\r\x12\x13\n\x0btemperature\x18\x04 \x01(\x01\x12\x0c\n\x04seed\x18\x05 \x01(\x04\x12\x0c\n\x04stop\x18\x06 \x03(\t\x12\x0f\n\x07\x61\x64\x61pter\x18\x07 \x01(\t\"i\n\x10GenerateResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x15\n\rfinish_reason\x18\x02 \x01(\t\x12\x15\n\rprompt_tokens\x18\x03 \x01(\r\x12\x19\n\x11\x63ompletion_tokens\x18\x04 \x01(\r\"\x0f\n\rModelsRequest\"\x1f\n\x0eModelsResponse\x12\r\n\x05names\x18\x01 \x03(\t2\xbd\x01\n\tGenerator\x12[\n\x08Generate\x12%.almanac.generator.v1.GenerateRequest\x1a&.almanac.generator.v1.GenerateResponse0\x01\x12S\n\x06Models\x12#.almanac.generator.v1.ModelsRequest\x1a$.almanac.generator.v1.ModelsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fservices/protos/generator.proto\x12\x14\x61lmanac.generator.v1\"(\n\x07Message\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\"\xa8\x01\n\x0fGenerateRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12/\n\x08messages\x18\x02 \x03(\x0b\x32\x1d.almanac.generator.v1.Message\x12\x12\n\nmax_tokens\x18\x03 \x01(\r\x12\x13\n\x0btemperature\x18\x04 \x01(\x01\x12\x0c\n\x04seed\x18\x05 \x01(\x04\x12\x0c\n\x04stop\x18\x06 \x03(\t\x12\x0f\n\x07\x61\x64\x61pter\x18\x07 \x01(\t\"\x80\x01\n\x10GenerateResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x15\n\rfinish_reason\x18\x02 \x01(\t\x12\x15\n\rprompt_tokens\x18\x03 \x01(\r\x12\x19\n\x11\x63ompletion_tokens\x18\x04 \x01(\r\x12\x15\n\rcached_tokens\x18\x05 \x01(\r\"\x1f\n\rModelsRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\"\x1f\n\x0eModelsResponse\x12\r\n\x05names\x18\x01 \x03(\t\"7\n\x07\x41\x64\x61pter\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06loaded\x18\x02 \x01(\x08\x12\x0e\n\x06pinned\x18\x03 \x01(\x08\"!\n\x0f\x41\x64\x61ptersRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\"C\n\x10\x41\x64\x61ptersResponse\x12/\n\x08\x61\x64\x61pters\x18\x01 \x03(\x0b\x32\x1d.almanac.generator.v1.Adapter\">\n\x0bLoadRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x61pter\x18\x02 \x01(\t\x12\x0e\n\x06pinned\x18\x03 \x01(\x08\"\x0e\n\x0cLoadResponse\"0\n\rUnloadRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x61pter\x18\x02 \x01(\t\"\x10\n\x0eUnloadResponse\"\x0e\n\x0cStatsRequest\"\x85\x01\n\rStatsResponse\x12\x0f\n\x07running\x18\x01 \x01(\r\x12\x0f\n\x07waiting\x18\x02 \x01(\r\x12\x10\n\x08kv_usage\x18\x03 \x01(\x01\x12\x16\n\x0eprefix_queries\x18\x04 \x01(\x04\x12\x13\n\x0bprefix_hits\x18\x05 \x01(\x04\x12\x13\n\x0bpreemptions\x18\x06 \x01(\x04\x32\x8e\x04\n\tGenerator\x12[\n\x08Generate\x12%.almanac.generator.v1.GenerateRequest\x1a&.almanac.generator.v1.GenerateResponse0\x01\x12S\n\x06Models\x12#.almanac.generator.v1.ModelsRequest\x1a$.almanac.generator.v1.ModelsResponse\x12Y\n\x08\x41\x64\x61pters\x12%.almanac.generator.v1.AdaptersRequest\x1a&.almanac.generator.v1.AdaptersResponse\x12M\n\x04Load\x12!.almanac.generator.v1.LoadRequest\x1a\".almanac.generator.v1.LoadResponse\x12S\n\x06Unload\x12#.almanac.generator.v1.UnloadRequest\x1a$.almanac.generator.v1.UnloadResponse\x12P\n\x05Stats\x12\".almanac.generator.v1.StatsRequest\x1a#.almanac.generator.v1.StatsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,12 +35,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MESSAGE']._serialized_end=97
   _globals['_GENERATEREQUEST']._serialized_start=100
   _globals['_GENERATEREQUEST']._serialized_end=268
-  _globals['_GENERATERESPONSE']._serialized_start=270
-  _globals['_GENERATERESPONSE']._serialized_end=375
-  _globals['_MODELSREQUEST']._serialized_start=377
-  _globals['_MODELSREQUEST']._serialized_end=392
-  _globals['_MODELSRESPONSE']._serialized_start=394
-  _globals['_MODELSRESPONSE']._serialized_end=425
-  _globals['_GENERATOR']._serialized_start=428
-  _globals['_GENERATOR']._serialized_end=617
+  _globals['_GENERATERESPONSE']._serialized_start=271
+  _globals['_GENERATERESPONSE']._serialized_end=399
+  _globals['_MODELSREQUEST']._serialized_start=401
+  _globals['_MODELSREQUEST']._serialized_end=432
+  _globals['_MODELSRESPONSE']._serialized_start=434
+  _globals['_MODELSRESPONSE']._serialized_end=465
+  _globals['_ADAPTER']._serialized_start=467
+  _globals['_ADAPTER']._serialized_end=522
+  _globals['_ADAPTERSREQUEST']._serialized_start=524
+  _globals['_ADAPTERSREQUEST']._serialized_end=557
+  _globals['_ADAPTERSRESPONSE']._serialized_start=559
+  _globals['_ADAPTERSRESPONSE']._serialized_end=626
+  _globals['_LOADREQUEST']._serialized_start=628
+  _globals['_LOADREQUEST']._serialized_end=690
+  _globals['_LOADRESPONSE']._serialized_start=692
+  _globals['_LOADRESPONSE']._serialized_end=706
+  _globals['_UNLOADREQUEST']._serialized_start=708
+  _globals['_UNLOADREQUEST']._serialized_end=756
+  _globals['_UNLOADRESPONSE']._serialized_start=758
+  _globals['_UNLOADRESPONSE']._serialized_end=774
+  _globals['_STATSREQUEST']._serialized_start=776
+  _globals['_STATSREQUEST']._serialized_end=790
+  _globals['_STATSRESPONSE']._serialized_start=793
+  _globals['_STATSRESPONSE']._serialized_end=926
+  _globals['_GENERATOR']._serialized_start=929
+  _globals['_GENERATOR']._serialized_end=1455
 # @@protoc_insertion_point(module_scope)

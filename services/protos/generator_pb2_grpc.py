@@ -45,6 +45,26 @@ class GeneratorStub:
                 request_serializer=services_dot_protos_dot_generator__pb2.ModelsRequest.SerializeToString,
                 response_deserializer=services_dot_protos_dot_generator__pb2.ModelsResponse.FromString,
                 _registered_method=True)
+        self.Adapters = channel.unary_unary(
+                '/almanac.generator.v1.Generator/Adapters',
+                request_serializer=services_dot_protos_dot_generator__pb2.AdaptersRequest.SerializeToString,
+                response_deserializer=services_dot_protos_dot_generator__pb2.AdaptersResponse.FromString,
+                _registered_method=True)
+        self.Load = channel.unary_unary(
+                '/almanac.generator.v1.Generator/Load',
+                request_serializer=services_dot_protos_dot_generator__pb2.LoadRequest.SerializeToString,
+                response_deserializer=services_dot_protos_dot_generator__pb2.LoadResponse.FromString,
+                _registered_method=True)
+        self.Unload = channel.unary_unary(
+                '/almanac.generator.v1.Generator/Unload',
+                request_serializer=services_dot_protos_dot_generator__pb2.UnloadRequest.SerializeToString,
+                response_deserializer=services_dot_protos_dot_generator__pb2.UnloadResponse.FromString,
+                _registered_method=True)
+        self.Stats = channel.unary_unary(
+                '/almanac.generator.v1.Generator/Stats',
+                request_serializer=services_dot_protos_dot_generator__pb2.StatsRequest.SerializeToString,
+                response_deserializer=services_dot_protos_dot_generator__pb2.StatsResponse.FromString,
+                _registered_method=True)
 
 
 class GeneratorServicer:
@@ -64,6 +84,31 @@ class GeneratorServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Adapters(self, request, context):
+        """Adapters are the tenant's own and those of all tenants; any other is NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Load(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Unload(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Stats(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_GeneratorServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -76,6 +121,26 @@ def add_GeneratorServicer_to_server(servicer, server):
                     servicer.Models,
                     request_deserializer=services_dot_protos_dot_generator__pb2.ModelsRequest.FromString,
                     response_serializer=services_dot_protos_dot_generator__pb2.ModelsResponse.SerializeToString,
+            ),
+            'Adapters': grpc.unary_unary_rpc_method_handler(
+                    servicer.Adapters,
+                    request_deserializer=services_dot_protos_dot_generator__pb2.AdaptersRequest.FromString,
+                    response_serializer=services_dot_protos_dot_generator__pb2.AdaptersResponse.SerializeToString,
+            ),
+            'Load': grpc.unary_unary_rpc_method_handler(
+                    servicer.Load,
+                    request_deserializer=services_dot_protos_dot_generator__pb2.LoadRequest.FromString,
+                    response_serializer=services_dot_protos_dot_generator__pb2.LoadResponse.SerializeToString,
+            ),
+            'Unload': grpc.unary_unary_rpc_method_handler(
+                    servicer.Unload,
+                    request_deserializer=services_dot_protos_dot_generator__pb2.UnloadRequest.FromString,
+                    response_serializer=services_dot_protos_dot_generator__pb2.UnloadResponse.SerializeToString,
+            ),
+            'Stats': grpc.unary_unary_rpc_method_handler(
+                    servicer.Stats,
+                    request_deserializer=services_dot_protos_dot_generator__pb2.StatsRequest.FromString,
+                    response_serializer=services_dot_protos_dot_generator__pb2.StatsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -133,6 +198,114 @@ class Generator:
             '/almanac.generator.v1.Generator/Models',
             services_dot_protos_dot_generator__pb2.ModelsRequest.SerializeToString,
             services_dot_protos_dot_generator__pb2.ModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Adapters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/almanac.generator.v1.Generator/Adapters',
+            services_dot_protos_dot_generator__pb2.AdaptersRequest.SerializeToString,
+            services_dot_protos_dot_generator__pb2.AdaptersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Load(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/almanac.generator.v1.Generator/Load',
+            services_dot_protos_dot_generator__pb2.LoadRequest.SerializeToString,
+            services_dot_protos_dot_generator__pb2.LoadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Unload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/almanac.generator.v1.Generator/Unload',
+            services_dot_protos_dot_generator__pb2.UnloadRequest.SerializeToString,
+            services_dot_protos_dot_generator__pb2.UnloadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Stats(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/almanac.generator.v1.Generator/Stats',
+            services_dot_protos_dot_generator__pb2.StatsRequest.SerializeToString,
+            services_dot_protos_dot_generator__pb2.StatsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -38,5 +38,5 @@ class FakeGenerator:
             async for chunk in chunks:
                 yield chunk
 
-    async def models(self) -> list[str]:
-        return list(self._backend.names)
+    async def models(self, tenant: str = "") -> list[str]:
+        return [self._backend.model]

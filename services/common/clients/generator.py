@@ -5,12 +5,13 @@ from contextlib import aclosing
 
 import grpc
 
-from services.common.nodes.generator import Chunk, Prompt
+from services.common.nodes.generator import Adapter, Chunk, Prompt, Stats
 from services.common.rpc.client import call, stream
 from services.protos import generator_pb2 as pb
 from services.protos.generator_pb2_grpc import GeneratorStub
 
 GENERATE_SECONDS = 120.0
+LOAD_SECONDS = 120.0
 
 
 class GeneratorClient:
@@ -22,10 +23,24 @@ class GeneratorClient:
     async def generate(self, prompt: Prompt) -> AsyncGenerator[Chunk, None]:
         async with aclosing(stream(self._stub.Generate, prompt_to_pb(prompt), GENERATE_SECONDS)) as responses:
             async for piece in responses:
-                yield Chunk(piece.text, piece.finish_reason, piece.prompt_tokens, piece.completion_tokens)
+                yield chunk_from_pb(piece)
 
-    async def models(self) -> list[str]:
-        return list((await call(self._stub.Models, pb.ModelsRequest())).names)
+    async def models(self, tenant: str = "") -> list[str]:
+        return list((await call(self._stub.Models, pb.ModelsRequest(tenant=tenant))).names)
+
+    async def adapters(self, tenant: str) -> list[Adapter]:
+        answer = await call(self._stub.Adapters, pb.AdaptersRequest(tenant=tenant))
+        return [Adapter(one.name, one.loaded, one.pinned) for one in answer.adapters]
+
+    async def load(self, tenant: str, adapter: str, pinned: bool = False) -> None:
+        await call(self._stub.Load, pb.LoadRequest(tenant=tenant, adapter=adapter, pinned=pinned), LOAD_SECONDS)
+
+    async def unload(self, tenant: str, adapter: str) -> None:
+        await call(self._stub.Unload, pb.UnloadRequest(tenant=tenant, adapter=adapter))
+
+    async def stats(self) -> Stats:
+        told = await call(self._stub.Stats, pb.StatsRequest())
+        return Stats(told.running, told.waiting, told.kv_usage, told.prefix_queries, told.prefix_hits, told.preemptions)
 
 
 def prompt_to_pb(prompt: Prompt) -> pb.GenerateRequest:
@@ -38,3 +53,7 @@ def prompt_to_pb(prompt: Prompt) -> pb.GenerateRequest:
         stop=prompt.stop,
         adapter=prompt.adapter,
     )
+
+
+def chunk_from_pb(piece: pb.GenerateResponse) -> Chunk:
+    return Chunk(piece.text, piece.finish_reason, piece.prompt_tokens, piece.completion_tokens, piece.cached_tokens)

@@ -28,12 +28,41 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A piece of text; the last one carries `finish_reason` ("stop" or "length") and the token counts."""
+    """A piece of text; the last one carries `finish_reason` ("stop" or "length") and the token counts.
+
+    `cached_tokens` of the prompt's were not computed: a prefix cache held them.
+    """
 
     text: str
     finish_reason: str = ""
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cached_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """A LoRA adapter. A pinned one keeps its place on the device until it is unloaded."""
+
+    name: str
+    loaded: bool = False
+    pinned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """What the engine is doing, and what it has done since it started.
+
+    `kv_usage` is the share of the key-value cache in use, 0 to 1. Of `prefix_queries` prompt tokens `prefix_hits` came
+    from the prefix cache. A preemption takes a running answer's memory for another; it is computed again later.
+    """
+
+    running: int = 0
+    waiting: int = 0
+    kv_usage: float = 0.0
+    prefix_queries: int = 0
+    prefix_hits: int = 0
+    preemptions: int = 0
 
 
 class Generator(Protocol):
@@ -41,6 +70,23 @@ class Generator(Protocol):
         """Stream the completion. Closing the iterator stops the decoding."""
         ...
 
-    async def models(self) -> list[str]:
-        """The names of the models and adapters served."""
+    async def models(self, tenant: str = "") -> list[str]:
+        """The model's name, then those of the adapters that the tenant may name."""
         ...
+
+
+class ManagedGenerator(Generator, Protocol):
+    """A generator whose adapters are told what to do. An adapter the tenant may not name raises ModelNotFound."""
+
+    async def adapters(self, tenant: str) -> list[Adapter]: ...
+
+    async def load(self, tenant: str, adapter: str, pinned: bool = False) -> None:
+        """Load it before it is asked for. Raises Unavailable where its files cannot be loaded, Conflict where too
+        many are pinned."""
+        ...
+
+    async def unload(self, tenant: str, adapter: str) -> None:
+        """Raises Conflict while an answer uses it, or where the engine keeps its adapters as long as it runs."""
+        ...
+
+    async def stats(self) -> Stats: ...

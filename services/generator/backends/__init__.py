@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 
 from services.common.errors import InvalidRequest
 from services.generator.backends.base import Backend
 from services.generator.settings import GeneratorSettings
+
+_PACKAGES = {"vllm": "vllm", "llamacpp": "xllamacpp"}
 
 
 def _llamacpp(settings: GeneratorSettings) -> Backend:
@@ -26,17 +29,51 @@ def _memory(settings: GeneratorSettings) -> Backend:
         slots=settings.generator_slots,
         context_tokens=settings.generator_context_tokens,
         pace=settings.generator_pace,
-        adapters=tuple(settings.generator_adapters),
     )
 
 
-BACKENDS: Mapping[str, Callable[[GeneratorSettings], Backend]] = {"llamacpp": _llamacpp, "memory": _memory}
+def _openai(settings: GeneratorSettings) -> Backend:
+    from services.generator.backends.openai import open_backend
+
+    return open_backend(settings)
+
+
+def _vllm(settings: GeneratorSettings) -> Backend:
+    # Read when vLLM is imported: no reports to its makers, and on a CPU all cores instead of one.
+    cores = sorted(os.sched_getaffinity(0))[: settings.generator_threads or None]
+    environment = {
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_LOGGING_LEVEL": "WARNING",
+        "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+        "VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, cores)),
+    }
+    for name, value in environment.items():
+        os.environ.setdefault(name, value)
+    from services.generator.backends.vllm import open_backend
+
+    return open_backend(settings)
+
+
+BACKENDS: Mapping[str, Callable[[GeneratorSettings], Backend]] = {
+    "llamacpp": _llamacpp,
+    "vllm": _vllm,
+    "openai": _openai,
+    "memory": _memory,
+}
 
 
 def open_backend(settings: GeneratorSettings) -> Backend:
-    """The engine the settings name. Raises InvalidRequest for a name there is none of."""
-    opener = BACKENDS.get(settings.generator_backend)
+    """The engine the settings name, or the one there is. Raises InvalidRequest for a name there is none of."""
+    name = settings.generator_backend or default_backend(settings)
+    opener = BACKENDS.get(name)
     if opener is None:
-        known = ", ".join(BACKENDS)
-        raise InvalidRequest(f"generator_backend is {settings.generator_backend!r}; choose one of: {known}")
+        raise InvalidRequest(f"generator_backend is {name!r}; choose one of: {', '.join(BACKENDS)}")
+    if name in _PACKAGES and find_spec(_PACKAGES[name]) is None:
+        raise InvalidRequest(f"generator_backend is {name!r}, and {_PACKAGES[name]} is not installed")
     return opener(settings)
+
+
+def default_backend(settings: GeneratorSettings) -> str:
+    if settings.generator_url:
+        return "openai"
+    return "vllm" if find_spec("vllm") else "llamacpp"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from typing import Protocol
 
-from services.common.nodes.generator import Chunk, Prompt
+from services.common.nodes.generator import Chunk, Prompt, Stats
+from services.generator.adapters import Adapters
 
 
 class Backend(Protocol):
@@ -21,15 +22,20 @@ class Backend(Protocol):
     """
 
     @property
+    def model(self) -> str:
+        """The model's name."""
+        ...
+
+    @property
     def slots(self) -> int: ...
 
     @property
-    def names(self) -> Sequence[str]:
-        """The model, then its adapters."""
-        ...
+    def adapters(self) -> Adapters: ...
 
     def generate(self, prompt: Prompt) -> AsyncGenerator[Chunk, None]: ...
 
-    def close(self) -> None:
+    async def stats(self) -> Stats: ...
+
+    async def close(self) -> None:
         """Free the model. Nothing may be decoding."""
         ...

@@ -5,24 +5,25 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
 import xllamacpp
 
-from services.common.errors import Internal, InvalidRequest, Unavailable
+from services.common.errors import InvalidRequest
 from services.common.models import ModelCache, ModelKind, find, load_manifest
-from services.common.nodes.generator import Chunk, Prompt
+from services.common.nodes.generator import Chunk, Prompt, Stats
+from services.generator.adapters import Permanent
+from services.generator.backends.completions import Event, body, chunks
 from services.generator.backends.slots import SlotPool
 from services.generator.settings import GeneratorSettings
 
 _MOST_THREADS = 8
+_BATCH_TOKENS = 64
 _QUIET = -1
-
-Event = dict[str, Any]
-"""One chunk of an OpenAI chat completion, or an error."""
 
 
 def open_backend(settings: GeneratorSettings) -> LlamaCppBackend:
@@ -35,9 +36,9 @@ def load(settings: GeneratorSettings) -> xllamacpp.Server:
     assert settings.models_dir is not None
     model = find(load_manifest(settings.models_manifest), settings.generator_model, ModelKind.GENERATOR)
     file = ModelCache(settings.models_dir).path(model) / model.files[0].name
-    for name, path in settings.generator_adapters.items():
-        if not path.is_file():
-            raise InvalidRequest(f"adapter {name!r}: {path} is no file; give the path of a GGUF")
+    for name, entry in settings.generator_adapters.items():
+        if not Path(entry.source).is_file():
+            raise InvalidRequest(f"adapter {name!r}: {entry.source} is no file; give the path of a GGUF")
     return xllamacpp.Server(_params(file, settings))
 
 
@@ -49,7 +50,7 @@ class LlamaCppBackend:
         self._slots = settings.generator_slots
         self._adapters = tuple(settings.generator_adapters)
         self._name = settings.generator_model
-        self._prefix_cache = settings.generator_prefix_cache
+        self._prefix_cache = bool(settings.generator_prefix_cache)
         self._pool = SlotPool(self._slots)
         self._threads = ThreadPoolExecutor(self._slots, thread_name_prefix="decode")
 
@@ -58,8 +59,12 @@ class LlamaCppBackend:
         return self._slots
 
     @property
-    def names(self) -> Sequence[str]:
-        return (self._name, *self._adapters)
+    def model(self) -> str:
+        return self._name
+
+    @property
+    def adapters(self) -> Permanent:
+        return Permanent(self._adapters)
 
     async def generate(self, prompt: Prompt) -> AsyncGenerator[Chunk, None]:
         slot, warm = await self._pool.acquire((prompt.tenant, prompt.adapter), _plain(prompt))
@@ -74,8 +79,12 @@ class LlamaCppBackend:
         # The slot is lent until the engine has let go of it, which may be a batch later than the caller.
         decoding.add_done_callback(lambda _: self._pool.release(slot))
         try:
-            async for chunk in _chunks(stream):
-                yield chunk
+            async with aclosing(chunks(stream.events())) as given:
+                async for chunk in given:
+                    self._pool.turns.count(chunk)
+                    yield chunk
+            # Soon, as the events have ended; then the slot, with all it holds of this prompt, is free for the next.
+            await decoding
         finally:
             stream.closed.set()
 
@@ -93,8 +102,11 @@ class LlamaCppBackend:
         scales = [{"id": number, "scale": float(name == prompt.adapter)} for number, name in enumerate(self._adapters)]
         return {"lora": scales}
 
-    def close(self) -> None:
-        self._threads.shutdown()
+    async def stats(self) -> Stats:
+        return self._pool.turns.stats()
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._threads.shutdown)
         del self._server
 
 
@@ -120,46 +132,13 @@ class _Stream:
             yield event
 
 
-async def _chunks(stream: _Stream) -> AsyncGenerator[Chunk, None]:
-    """Events as chunks; the usage, which comes last, goes out with the finish reason."""
-    finish = ""
-    async for event in stream.events():
-        if "error" in event:
-            raise _error(event["error"])
-        for choice in event["choices"]:
-            finish = choice["finish_reason"] or finish
-            if text := choice["delta"].get("content"):
-                yield Chunk(text)
-        if usage := event.get("usage"):
-            yield Chunk("", finish, usage["prompt_tokens"], usage["completion_tokens"])
-            return
-    raise Unavailable("the engine stopped before the answer was complete; ask again")
-
-
-def _error(problem: Mapping[str, Any]) -> InvalidRequest | Internal:
-    if problem.get("type") == "exceed_context_size_error":
-        read, window = problem.get("n_prompt_tokens"), problem.get("n_ctx")
-        return InvalidRequest(f"the prompt has {read} tokens and the window {window}; shorten it")
-    kind = InvalidRequest if problem.get("code") == 400 else Internal
-    return kind(f"the engine refused the prompt: {problem.get('message')}")
-
-
 def _plain(prompt: Prompt) -> str:
     return "\0".join(message.content for message in prompt.messages)
 
 
 def _request(prompt: Prompt) -> Event:
-    return {
-        "messages": [{"role": message.role, "content": message.content} for message in prompt.messages],
-        "max_tokens": prompt.max_tokens,
-        "temperature": prompt.temperature,
-        "seed": prompt.seed & 0xFFFFFFFF,
-        "stop": list(prompt.stop),
-        "stream": True,
-        "stream_options": {"include_usage": True},
-        # An event per batch of the prompt, so that a closed stream is noticed before the first token.
-        "return_progress": True,
-    }
+    # An event per batch of the prompt, so that a closed stream is noticed before the first token.
+    return {**body(prompt), "return_progress": True}
 
 
 def _params(file: Path, settings: GeneratorSettings) -> xllamacpp.CommonParams:
@@ -168,7 +147,7 @@ def _params(file: Path, settings: GeneratorSettings) -> xllamacpp.CommonParams:
     params.model_alias = {settings.generator_model}
     params.n_parallel = settings.generator_slots
     params.n_ctx = settings.generator_context_tokens * settings.generator_slots
-    params.n_batch = params.n_ubatch = settings.generator_batch_tokens
+    params.n_batch = params.n_ubatch = settings.generator_batch_tokens or _BATCH_TOKENS
     threads = settings.generator_threads or min(os.cpu_count() or 1, _MOST_THREADS)
     for cpu in (params.cpuparams, params.cpuparams_batch):
         cpu.n_threads = threads
@@ -178,6 +157,6 @@ def _params(file: Path, settings: GeneratorSettings) -> xllamacpp.CommonParams:
     params.cache_ram_mib = 0
     params.verbosity = _QUIET
     params.lora_adapters = [
-        xllamacpp.CommonAdapterLoraInfo(str(path), 0.0) for path in settings.generator_adapters.values()
+        xllamacpp.CommonAdapterLoraInfo(entry.source, 0.0) for entry in settings.generator_adapters.values()
     ]
     return params

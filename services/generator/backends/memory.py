@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 
 from services.common.errors import AlmanacError, InvalidRequest
-from services.common.nodes.generator import Chunk, Prompt
+from services.common.nodes.generator import Chunk, Prompt, Stats
+from services.generator.adapters import OnDemand
+from services.generator.backends.slots import Turns
 
 Script = Callable[[Prompt], str]
 
@@ -30,37 +33,41 @@ class MemoryBackend:
         pace: float = 0.0,
         failure: AlmanacError | None = None,
         fail_after: int = 0,
-        adapters: Sequence[str] = (),
     ) -> None:
         self.script = script
         self.pace = pace
         self.failure = failure
         self.fail_after = fail_after
-        self.decoding = 0
         self._context_tokens = context_tokens
         self._slots = slots
-        self._free = asyncio.Semaphore(slots)
-        self._names = ("memory", *adapters)
+        self._turns = Turns(slots)
+        self._adapters = OnDemand()
 
     @property
     def slots(self) -> int:
         return self._slots
 
     @property
-    def names(self) -> Sequence[str]:
-        return self._names
+    def model(self) -> str:
+        return "memory"
+
+    @property
+    def adapters(self) -> OnDemand:
+        return self._adapters
+
+    @property
+    def decoding(self) -> int:
+        return self._turns.running
 
     async def generate(self, prompt: Prompt) -> AsyncGenerator[Chunk, None]:
         read = sum(len(_TOKEN.findall(message.content)) for message in prompt.messages)
         if read >= self._context_tokens:
             raise InvalidRequest(f"the prompt has {read} tokens and the window {self._context_tokens}; shorten it")
-        async with self._free:
-            self.decoding += 1
-            try:
-                async for chunk in self._decode(prompt, read):
-                    yield chunk
-            finally:
-                self.decoding -= 1
+        decoding = self._decode(prompt, read)
+        async with self._adapters.using(prompt.adapter), self._turns.one(), aclosing(decoding) as chunks:
+            async for chunk in chunks:
+                self._turns.count(chunk)
+                yield chunk
 
     async def _decode(self, prompt: Prompt, read: int) -> AsyncGenerator[Chunk, None]:
         tokens = _TOKEN.findall(_before_stop(self.script(prompt), prompt.stop))
@@ -74,7 +81,10 @@ class MemoryBackend:
             raise self.failure
         yield Chunk("", "stop" if len(given) == len(tokens) else "length", read, len(given))
 
-    def close(self) -> None:
+    async def stats(self) -> Stats:
+        return self._turns.stats()
+
+    async def close(self) -> None:
         pass
 
 

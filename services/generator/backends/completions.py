@@ -1,0 +1,65 @@
+"""OpenAI's chat completions, which llama.cpp speaks in process and most servers over HTTP: bodies and events."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from typing import Any
+
+from services.common.errors import AlmanacError, Internal, InvalidRequest, Unavailable
+from services.common.nodes.generator import Chunk, Prompt
+
+Event = dict[str, Any]
+"""One chunk of a streamed chat completion, or an error."""
+
+_OVERFLOWS = ("exceed_context_size_error", "context_length_exceeded")
+"""What llama.cpp gives as `type`, and OpenAI as `code`, of a prompt longer than the window."""
+
+
+def body(prompt: Prompt) -> Event:
+    return {
+        "messages": [{"role": message.role, "content": message.content} for message in prompt.messages],
+        "max_tokens": prompt.max_tokens,
+        "temperature": prompt.temperature,
+        "seed": prompt.seed & 0xFFFFFFFF,
+        "stop": list(prompt.stop),
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+
+
+async def chunks(events: AsyncIterator[Event]) -> AsyncGenerator[Chunk, None]:
+    """Events as chunks; the usage, which comes last, goes out with the finish reason.
+
+    A server that tells no usage is taken to give a token an event.
+    """
+    finish, pieces, usage = "", 0, None
+    async for event in events:
+        if "error" in event:
+            raise refusal(event["error"])
+        for choice in event.get("choices", ()):
+            finish = choice.get("finish_reason") or finish
+            if text := (choice.get("delta") or {}).get("content"):
+                pieces += 1
+                yield Chunk(text)
+        usage = event.get("usage") or usage
+    if not finish:
+        raise Unavailable("the engine stopped before the answer was complete; ask again")
+    yield _last(finish, usage or {"prompt_tokens": 0, "completion_tokens": pieces})
+
+
+def _last(finish: str, usage: Mapping[str, Any]) -> Chunk:
+    cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
+    reason = "length" if finish == "length" else "stop"
+    return Chunk("", reason, usage["prompt_tokens"], usage["completion_tokens"], cached)
+
+
+def refusal(problem: Any) -> AlmanacError:
+    """An error object, or whatever came in its place, as ours."""
+    told: Mapping[str, Any] = problem if isinstance(problem, Mapping) else {"message": str(problem)}
+    message = told.get("message") or "no reason given"
+    if told.get("type") in _OVERFLOWS or told.get("code") in _OVERFLOWS or "context length" in str(message):
+        read, window = told.get("n_prompt_tokens"), told.get("n_ctx")
+        counts = f"has {read} tokens and the window {window}" if read else "is longer than the model's window"
+        return InvalidRequest(f"the prompt {counts}; shorten it ({message})")
+    kind = InvalidRequest if told.get("code") in (400, "400") else Internal
+    return kind(f"the engine refused the prompt: {message}")
