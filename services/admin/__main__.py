@@ -7,6 +7,7 @@ import typer
 from services.admin.commands import (
     documents,
     evaluate,
+    feedback,
     ingest,
     jobs,
     keys,
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 for command in (stack.up, stack.down, stack.status, ingest.ingest, sync.sync, read.collections, read.search, read.ask):
     app.command()(command)
+app.command()(feedback.feedback)
 app.command()(documents.history)
 app.command()(documents.delete)
 app.command()(migrate.migrate)

@@ -13,10 +13,14 @@ Json = Mapping[str, Any]
 
 
 def show_explanation(found: Json) -> None:
-    """Three parts: the hits' scores with their ranks, the stages in order, the generation and its funnel."""
+    """Four parts: the hits' scores with their ranks, the features of their documents as value × weight, the stages in
+    order, the generation and its funnel."""
     plan = found["explain"]
     typer.echo()
-    table(("n", "passage", "dense", "lexical", "fused"), [_hit_row(hit) for hit in found["hits"]])
+    table(("n", "passage", "dense", "lexical", "score"), [_hit_row(hit) for hit in found["hits"]])
+    if names := [feature["name"] for feature in found["hits"][0].get("features") or ()] if found["hits"] else []:
+        typer.echo()
+        table(("n", "document", *names), [_features_row(hit) for hit in found["hits"]])
     typer.echo()
     table(("stage", "method", "passing", "points", "ms"), [*_steps(found), *map(_stage_row, plan["stages"])])
     funnel = ", ".join(f"{name} {value}" for name, value in plan["funnel"].items())
@@ -27,6 +31,11 @@ def show_explanation(found: Json) -> None:
 def _hit_row(hit: Json) -> tuple[object, ...]:
     stages = (_scored(hit["dense"], hit["dense_rank"]), _scored(hit["lexical"], hit["lexical_rank"]))
     return hit["n"], hit["passage_id"], *stages, _scored(hit["score"], hit["n"])
+
+
+def _features_row(hit: Json) -> tuple[object, ...]:
+    weighed = (f"{feature['value']:.3f} × {feature['weight']:g}" for feature in hit["features"])
+    return hit["n"], hit["doc_id"], *weighed
 
 
 def _scored(score: float | None, rank: int | None) -> str:

@@ -79,6 +79,7 @@ async def open_question(context: Context, caller: Caller, asked: Asked) -> Quest
         generate=asked.generate,
         adapter=asked.adapter,
         key_id=caller.key_id,
+        weights=context.settings.rank_weights,
     )
     if asked.max_tokens is not None:
         question = replace(question, max_tokens=asked.max_tokens)

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field
 from services.common.settings import Settings
 from services.gateway.limits.meters import Strategy
 from services.gateway.limits.policies import checked
+from services.orchestrator.graph.ranking import FEATURES
 
 MIB = 1024 * 1024
 
@@ -30,6 +31,10 @@ class GatewaySettings(Settings):
     heartbeat_seconds: float = Field(5.0, gt=0, description="Longest silence on an event stream.")
     shutdown_seconds: int = Field(5, ge=0, description="How long requests in flight may take to end at shutdown.")
     gateway_threads: int = Field(32, ge=1, description="Threads that wait for the catalog and the broker.")
+    rank_recency: float = Field(0.0, description="Weight of a document's recency beside the fused score (0 to 2).")
+    rank_authority: float = Field(0.0, description="Weight of the `authority` that its metadata give it, 0 to 1.")
+    rank_cited: float = Field(0.0, description="Weight of its citations per retrieval over 30 days.")
+    rank_helpful: float = Field(0.0, description="Weight of the balance of its users' feedback, -1 to 1.")
     require_key: bool = Field(False, description="Ask for a key on a loopback address too, before one was made.")
     limit_strategy: Strategy = Field(
         "token-bucket",
@@ -50,3 +55,9 @@ class GatewaySettings(Settings):
     limits_without_redis: Literal["open", "closed"] = Field(
         "open", description="While the broker is down, `open` lets every request through, `closed` refuses it."
     )
+
+    @property
+    def rank_weights(self) -> dict[str, float]:
+        """Feature → weight, of those that weigh anything."""
+        given = {name: getattr(self, f"rank_{name}") for name in FEATURES}
+        return {name: weight for name, weight in given.items() if weight}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,9 @@ from services.catalog.engine import Database
 from services.catalog.records import DocumentIn, Generation, PassageIn
 from services.catalog.state import VIEWS, ensure_generation, index_reader, set_watermark, view_reader
 from services.common.moment import OPEN_END, OPEN_START, Extent, Moment, Span
+from services.common.nodes.features import FeatureRow
 from services.common.nodes.retriever import Found, Hit, Query, Stage
+from services.common.nodes.scope import Scope
 from services.gateway.app import create_app
 from services.gateway.context import Context
 from services.gateway.dispatch import Answering
@@ -68,8 +70,15 @@ class OnePassage:
         return Found([hit], [Stage("dense", "codes", 1, 3, 0.25)])
 
 
+class NothingKnown:
+    """A features node without a row."""
+
+    async def read(self, scope: Scope, view: str, entities: Sequence[str], online: bool = False) -> list[FeatureRow]:
+        return [FeatureRow(entity) for entity in entities]
+
+
 def nodes_over(catalog: Database) -> Nodes:
-    return Nodes(catalog, FakeEncoder(), OnePassage(), None, FakeGenerator())  # type: ignore[arg-type]
+    return Nodes(catalog, FakeEncoder(), OnePassage(), NothingKnown(), FakeGenerator())  # type: ignore[arg-type]
 
 
 def said(question: Question, text: str, *citations: Citation, **changed: Any) -> Answer:

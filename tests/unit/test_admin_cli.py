@@ -209,14 +209,25 @@ def test_an_explained_search_shows_scores_with_ranks_stages_and_the_generation()
     scores = {"dense": 0.5, "dense_rank": 3, "lexical": None, "lexical_rank": None}
     stage = {"name": "dense", "method": "codes", "passing": 7, "points": 9, "ms": 0.5}
     plan = {"generation": "g2", "encoder": "e", "dimensions": 8, "funnel": {"fusion": "dbsf"}, "stages": [stage]}
-    found = {"hits": [{**shown, **scores}], "moment": {}, "timings_ms": {"encode": 3.0}, "explain": plan}
+    features = [{"name": "cited", "value": 0.25, "weight": 0.1}, {"name": "helpful", "value": -0.5, "weight": 0.0}]
+    hit = {**shown, **scores, "features": features}
+    found = {"hits": [hit], "moment": {}, "timings_ms": {"encode": 3.0}, "explain": plan}
     stub = Stub({"POST /v1/search": httpx.Response(200, json=found)})
     done = stub.run("search", "q", "--explain")
     assert done.exit_code == 0, done.output
     assert stub.body()["explain"] is True
     assert "1\tp1\t0.5000 (#3)\t–\t1.2500 (#1)" in done.stdout
+    assert "1\td\t0.250 × 0.1\t-0.500 × 0" in done.stdout
     assert "  dense\tcodes\t7\t9\t0.50" in done.stdout
     assert "generation g2: e, 8 dimensions; fusion dbsf" in done.stdout
+
+
+def test_feedback_sends_one_word_and_says_whether_it_was_new() -> None:
+    stub = Stub({"POST /v1/answers/a1/feedback": httpx.Response(200, json={"changed": True})})
+    done = stub.run("feedback", "a1", "down", "--note", "of no use")
+    assert done.exit_code == 0 and done.stdout == "noted\n", done.output
+    assert stub.body() == {"helpful": False, "note": "of no use"}
+    assert stub.run("feedback", "a1", "sideways").exit_code == 2
 
 
 def test_ask_shows_the_text_as_it_comes_then_citations_and_timings() -> None:

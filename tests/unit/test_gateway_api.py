@@ -276,7 +276,8 @@ async def test_an_explained_search_tells_ranks_stages_and_the_generation(client)
     plan = found["explain"]
     assert plan["stages"] == [{"name": "dense", "method": "codes", "passing": 1, "points": 3, "ms": 0.25}]
     assert (plan["generation"], plan["encoder"], plan["dimensions"]) == ("g1", "all-MiniLM-L6-v2", 64)
-    assert plan["funnel"]["quantization"] == "none" and set(found["timings_ms"]) == {"encode", "retrieve"}
+    assert plan["funnel"]["quantization"] == "none" and set(found["timings_ms"]) == {"encode", "retrieve", "rank"}
+    assert [feature["name"] for feature in hit["features"]] == ["recency", "authority", "cited", "helpful"]
     assert "explain" not in (await client.post("/v1/search", json={"query": "harbour", **HERE})).json()
 
 

@@ -8,10 +8,12 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
-from pydantic import Field
+from pydantic import Field, StrictBool, StringConstraints
 
-from services.catalog import answers
+from services.catalog import answers, events
+from services.catalog.records import check_text
 from services.common.errors import InvalidRequest
+from services.common.moment import now
 from services.gateway.asking import Asked, open_question
 from services.gateway.bodies import Collection, Filters, Strict, documented, read_json
 from services.gateway.caller import Asking, Streaming
@@ -30,6 +32,11 @@ class AnswerRequest(Strict):
     stream: bool = False
     generate: bool = True
     max_tokens: Annotated[int, Field(ge=1)] | None = None
+
+
+class FeedbackRequest(Strict):
+    helpful: StrictBool
+    note: Annotated[str, StringConstraints(max_length=1_000)] = ""
 
 
 @router.post("/v1/answers", response_model=None, openapi_extra=documented(AnswerRequest))
@@ -53,6 +60,16 @@ async def show(answer_id: str, using: Using, caller: Asking) -> Mapping[str, Any
             return answers.get(tx, caller.tenant, answer_id)
 
     return await asyncio.to_thread(read)
+
+
+@router.post("/v1/answers/{answer_id}/feedback", openapi_extra=documented(FeedbackRequest))
+async def judge(answer_id: str, request: Request, using: Using, caller: Asking) -> Mapping[str, Any]:
+    """Say whether an answer helped. The last word of each user counts, for every document that the answer cites."""
+    body = await read_json(request, FeedbackRequest, using.settings.max_body_bytes)
+    check_text(body.note)
+    word, at = events.Word(body.helpful, body.note), now()
+    new = await using.catalog.writing(lambda tx: events.judged(tx, caller.tenant, caller.user, answer_id, word, at))
+    return {"answer_id": answer_id, "helpful": body.helpful, "note": body.note, "changed": new}
 
 
 def _check_tokens(context: Context, wanted: int | None) -> None:

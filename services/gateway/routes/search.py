@@ -20,10 +20,19 @@ from services.orchestrator.graph.search import Found, SearchHit, search
 router = APIRouter(tags=["search"])
 
 
+class FeatureBody(BaseModel):
+    """What is known of the document at the moment, and what that weighs: weight × value is part of the score."""
+
+    name: str
+    value: float
+    weight: float
+
+
 class SearchHitBody(BaseModel):
     """A passage, where it stands, and how it was found. Offsets and ranks: into the version's text; from 1.
 
-    score: of the fusion, whose rank is `n`. dense: a cosine. lexical: a BM25 score. Null where a stage did not find it.
+    score: of the fusion, and what features weigh; its rank is `n`. dense: a cosine. lexical: a BM25 score. Null where a
+    stage did not find it. features: of the document, only where an explanation was asked for.
     """
 
     n: int
@@ -46,6 +55,7 @@ class SearchHitBody(BaseModel):
     valid_to: str | None
     recorded_from: str | None
     dated: bool
+    features: list[FeatureBody] | None = None
 
 
 class StageBody(BaseModel):
@@ -69,7 +79,7 @@ class Explanation(BaseModel):
 
 
 class SearchAnswer(BaseModel):
-    """timings_ms: of the steps `encode` and `retrieve`. explain: only where it was asked for."""
+    """timings_ms: of the steps `encode`, `retrieve` and, if taken, `rank`. explain: only where it was asked for."""
 
     moment: dict[str, str]
     generation: str
@@ -96,9 +106,18 @@ async def find(request: Request, using: Using, caller: Asking) -> Mapping[str, A
     text = check_text(body.query, using.settings.max_question_chars, "query")
     pinned = await pin(using, caller, Asked(text, body.collection, body.as_of, body.known_at))
     scope = Scope(caller.tenant, body.collection, pinned.generation.name, pinned.moment)
-    found = await search(using.nodes, pinned.generation, scope, text, body.limit, body.filters)
+    weights = using.settings.rank_weights
+    found = await search(using.nodes, pinned.generation, scope, text, body.limit, body.filters, weights, body.explain)
     answer = _found_json(found, pinned)
-    return {**answer, "explain": _explanation(found, pinned)} if body.explain else answer
+    return {**answer, **_explained(found, pinned)} if body.explain else answer
+
+
+def _explained(found: Found, pinned: Pinned) -> dict[str, Any]:
+    hits = [
+        {**_hit_json(n, hit), "features": [asdict(feature) for feature in hit.features]}
+        for n, hit in enumerate(found.hits, start=1)
+    ]
+    return {"hits": hits, "explain": _explanation(found, pinned)}
 
 
 def _explanation(found: Found, pinned: Pinned) -> dict[str, Any]:

@@ -18,7 +18,7 @@ EventKind = Literal["step", "citation", "text", "done", "error", "alive"]
 class Question:
     """One question, its moment resolved and its generation read once; both pinned from here on.
 
-    `key_id`: the key that asked, empty for none.
+    `key_id`: the key that asked, empty for none. `weights`: of features in ranking; empty keeps the retriever's order.
     """
 
     answer_id: str
@@ -32,6 +32,7 @@ class Question:
     max_tokens: int = 96
     adapter: str = ""
     key_id: str = ""
+    weights: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def scope(self) -> Scope:
@@ -84,7 +85,7 @@ class Citation:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer with all that is needed to check it and to run it again."""
+    """An answer with all that is needed to check it and to run it again. retrieved: the documents considered."""
 
     id: str
     question: str
@@ -99,6 +100,7 @@ class Answer:
     models: Mapping[str, str]
     generation: str
     exact: bool = True
+    retrieved: Sequence[str] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -1,9 +1,10 @@
 """The inference graph: which steps an answer takes, what each needs, and what happens when one cannot be done.
 
-    encode ─┬─▶ facts ────┬─▶ evidence ─▶ generate
-            └─▶ retrieve ─┘
+    encode ─┬─▶ facts ─────────────┬─▶ evidence ─▶ generate
+            └─▶ retrieve ─▶ rank ──┘
 
-A fact that answers the question ends the work: evidence and generation are passed over.
+A fact that answers the question ends the work: evidence and generation are passed over. So is ranking, where the
+question says that no feature weighs anything.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from services.orchestrator.graph.executor import NodeFailed, Results, Step, Trac
 from services.orchestrator.graph.facts import find_fact
 from services.orchestrator.graph.finding import Evidence, find_evidence
 from services.orchestrator.graph.nodes import Nodes
-from services.orchestrator.graph.search import SearchHit, find_passages, query_vector
+from services.orchestrator.graph.ranking import SECONDS as RANK_SECONDS
+from services.orchestrator.graph.search import SearchHit, depth, find_passages, query_vector, rank_passages
 from services.orchestrator.graph.writing import Written, write
 
 ANSWER_SECONDS = 60.0
@@ -48,10 +50,19 @@ class _Answering:
             Step("facts", self._facts, 6, ("encode",), node="features", retries=1, fallback=self._facts_by_name),
             Step("retrieve", self._retrieve, 8, ("encode",), node="retriever", retries=1, fallback=self._no_passages),
             Step(
+                "rank",
+                self._rank,
+                RANK_SECONDS,
+                ("facts", "retrieve"),
+                node="features",
+                fallback=self._nothing,
+                when=self._to_rank,
+            ),
+            Step(
                 "evidence",
                 self._evidence,
                 15,
-                ("encode", "facts", "retrieve"),
+                ("encode", "facts", "rank"),
                 node="encoder",
                 fallback=self._evidence_by_words,
                 when=_no_fact,
@@ -64,7 +75,7 @@ class _Answering:
             results = await execute(self._steps(), self._trace, self._observe)
         fact: FactAt | None = results["facts"]
         written = results["generate"] if fact is None else await self._tell(fact)
-        return self._answer(written)
+        return self._answer(written, results)
 
     async def _encode(self, _: Results) -> object:
         return await query_vector(self._nodes, self._question.generation, self._question.text)
@@ -82,10 +93,17 @@ class _Answering:
 
     async def _retrieve(self, results: Results) -> list[SearchHit]:
         question = self._question
+        deep = depth(PASSAGES, question.weights)
         passages = await find_passages(
-            self._nodes, question.scope, question.text, results["encode"], PASSAGES, question.filters
+            self._nodes, question.scope, question.text, results["encode"], deep, question.filters
         )
         return passages.hits
+
+    def _to_rank(self, results: Results) -> bool:
+        return bool(self._question.weights and results["retrieve"]) and _no_fact(results)
+
+    async def _rank(self, results: Results) -> list[SearchHit]:
+        return await rank_passages(self._nodes, self._question.scope, results["retrieve"], self._question.weights)
 
     async def _no_passages(self, _: Results) -> None:
         return None
@@ -99,8 +117,7 @@ class _Answering:
     def _hits(self, results: Results) -> Sequence[SearchHit]:
         if results["retrieve"] is None:
             raise Unavailable("the retriever does not answer, and no fact answers the question; ask again later")
-        found: list[SearchHit] = results["retrieve"]
-        return found
+        return _considered(results)
 
     async def _generate(self, results: Results) -> Written:
         return await write(self._nodes, self._question, results["evidence"], self._emit, self._prefix, self._trace)
@@ -119,7 +136,7 @@ class _Answering:
     async def _observe(self, step: str, ms: float) -> None:
         await self._emit(Event("step", {"step": step, "ms": round(ms, 2)}))
 
-    def _answer(self, written: Written) -> Answer:
+    def _answer(self, written: Written, results: Results) -> Answer:
         question = self._question
         return Answer(
             id=question.answer_id,
@@ -134,7 +151,14 @@ class _Answering:
             usage=written.usage,
             models={"encoder": question.generation.encoder, **written.models},
             generation=question.generation.name,
+            retrieved=tuple(dict.fromkeys(hit.hit.doc_id for hit in _considered(results))),
         )
+
+
+def _considered(results: Results) -> list[SearchHit]:
+    """The passages that evidence is chosen from, as ranked; in the retriever's order where they were not."""
+    found: list[SearchHit] = results["rank"] or results["retrieve"] or []
+    return found[:PASSAGES]
 
 
 def _no_fact(results: Results) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -20,17 +21,21 @@ from services.common.nodes.scope import Scope
 from services.common.rpc.deadlines import deadline
 from services.orchestrator.graph.executor import NodeFailed, calling
 from services.orchestrator.graph.nodes import Nodes
+from services.orchestrator.graph.ranking import DEPTH, Feature, Weights, features_at, weighed
+from services.orchestrator.graph.ranking import SECONDS as RANK_SECONDS
 
 Vector = npt.NDArray[np.float32]
 SECONDS = 10.0
+UNWEIGHED: Weights = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
 class SearchHit:
-    """A passage found and where it stands."""
+    """A passage found and where it stands. features: of its document, where they were read."""
 
     located: Located
     hit: Hit
+    features: tuple[Feature, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +63,13 @@ async def search(
     text: str,
     limit: int,
     filters: Mapping[str, Sequence[str]],
+    weights: Weights = UNWEIGHED,
+    explain: bool = False,
 ) -> Found:
-    """The best passages at the moment; lexical only, and so marked, while the encoder is down."""
+    """The best passages at the moment; lexical only, and so marked, while the encoder is down.
+
+    `explain`: read the features of their documents even where none weighs anything.
+    """
     degraded: list[str] = []
     began = time.perf_counter()
     with deadline(SECONDS):
@@ -70,14 +80,27 @@ async def search(
             degraded.append("encoder")
         encoded = time.perf_counter()
         try:
-            passages = await find_passages(nodes, scope, text, vector, limit, filters)
+            passages = await find_passages(nodes, scope, text, vector, depth(limit, weights), filters)
         except NodeFailed as failure:
             raise failure.error from None
-    timings = {
-        "encode": round((encoded - began) * 1000, 2),
-        "retrieve": round((time.perf_counter() - encoded) * 1000, 2),
-    }
-    return Found(passages.hits, degraded, timings, passages.plan)
+        retrieved = time.perf_counter()
+        hits, timings = passages.hits, {"encode": _ms(began, encoded), "retrieve": _ms(encoded, retrieved)}
+        if weights or explain:
+            try:
+                hits = await rank_passages(nodes, scope, hits, weights)
+            except NodeFailed as failure:
+                degraded.append(failure.node)
+            timings["rank"] = _ms(retrieved, time.perf_counter())
+    return Found(hits[:limit], degraded, timings, passages.plan)
+
+
+def _ms(began: float, ended: float) -> float:
+    return round((ended - began) * 1000, 2)
+
+
+def depth(limit: int, weights: Weights) -> int:
+    """How many passages to find for so many: more where their order may yet change."""
+    return max(limit, DEPTH) if weights else limit
 
 
 async def query_vector(nodes: Nodes, generation: Generation, text: str) -> Vector:
@@ -100,6 +123,18 @@ async def find_passages(
     if strangers:
         raise MomentViolation(f"the retriever gave {len(strangers)} passages that are not visible at the moment")
     return Passages([SearchHit(located[hit.item_id], hit) for hit in hits], found.plan)
+
+
+async def rank_passages(nodes: Nodes, scope: Scope, hits: Sequence[SearchHit], weights: Weights) -> list[SearchHit]:
+    """The passages with their documents' features, best first; the score of each is then with what these weigh."""
+    with deadline(RANK_SECONDS):
+        features = await features_at(nodes, scope, [hit.hit.doc_id for hit in hits], weights)
+    ranked = [_weighed(found, features[found.hit.doc_id]) for found in hits]
+    return sorted(ranked, key=lambda found: -found.hit.score)
+
+
+def _weighed(found: SearchHit, features: tuple[Feature, ...]) -> SearchHit:
+    return replace(found, hit=replace(found.hit, score=found.hit.score + weighed(features)), features=features)
 
 
 def _locate(nodes: Nodes, scope: Scope, ids: list[str]) -> tuple[dict[str, Located], frozenset[str]]:

@@ -1,0 +1,153 @@
+"""Feedback on answers, and what features weigh in a search: at the gateway's door, over a real catalog."""
+
+import pytest
+from sqlalchemy import select
+
+from services.catalog import answers, events
+from services.catalog.tables import events as log
+from services.catalog.tables import usage
+from services.common.errors import MomentViolation, Unavailable
+from services.common.moment import now
+from services.common.nodes.features import DOCUMENTS, FeatureRow
+from services.gateway.routes.search import SearchAnswer
+from services.orchestrator.graph.nodes import Nodes
+from tests.fakes.gateway import COLLECTION, answering, client_of, gateway
+
+HARBOUR = "port/harbour"
+SEARCH = {"query": "harbour", "collection": COLLECTION}
+
+
+@pytest.fixture
+async def app(tmp_path):
+    async with gateway(tmp_path, answering()) as started:
+        yield started
+
+
+@pytest.fixture
+async def client(app):
+    async with client_of(app) as opened:
+        yield opened
+
+
+def answered(app, tenant="local", state=answers.DONE):
+    catalog = app.state.context.catalog
+    with catalog.write() as tx:
+        made = answers.create(tx, tenant, COLLECTION, {})
+        found = {"citations": [{"doc_id": HARBOUR}, {"doc_id": HARBOUR}, {"doc_id": ""}], "retrieved": [HARBOUR]}
+        events.record_answer(tx, made, 1, state, found, now())
+    return made
+
+
+def logged(app, kind=events.FEEDBACK):
+    with app.state.context.catalog.read() as tx:
+        return list(tx.execute(select(log).where(log.c.kind == kind).order_by(log.c.recorded_at)))
+
+
+def counted(app):
+    with app.state.context.catalog.write() as tx:
+        for where in events.due(tx):
+            events.record(tx, *where)
+        rows = tx.execute(select(usage.c.measure, usage.c.times).where(usage.c.doc_id == HARBOUR))
+        return sorted((measure, times) for measure, times in rows)
+
+
+async def test_the_last_word_counts_and_saying_it_again_changes_nothing(app, client):
+    door = f"/v1/answers/{answered(app)}/feedback"
+    said = [
+        (await client.post(door, json={"helpful": helpful, "note": note})).json()
+        for helpful, note in ((True, ""), (True, ""), (True, "clear"), (False, ""), (False, ""))
+    ]
+    assert [one["changed"] for one in said] == [True, False, True, True, False]
+    assert [row.payload["helpful"] for row in logged(app)] == [True, True, False]
+    assert counted(app) == [("helpful", -1), ("helpful", -1), ("helpful", 1), ("helpful", 1), ("unhelpful", 1)]
+    assert counted(app) == counted(app)
+
+
+async def test_feedback_is_credited_to_each_cited_document_once(app, client):
+    await client.post(f"/v1/answers/{answered(app)}/feedback", json={"helpful": True})
+    [row] = logged(app)
+    assert row.payload["cited"] == [HARBOUR] and counted(app) == [("helpful", 1)]
+
+
+async def test_no_text_of_a_question_is_in_the_log(app, client):
+    await client.post("/v1/answers", json={"question": "When did the zanzibarquux open?", "collection": COLLECTION})
+    answered(app)
+    with app.state.context.catalog.read() as tx:
+        assert "zanzibarquux" not in repr(tx.execute(select(log)).all())
+
+
+async def test_feedback_on_no_answer_or_another_tenants_is_not_found(app, client):
+    for answer in ("nothing", answered(app, tenant="rival"), answered(app, state=answers.FAILED)):
+        response = await client.post(f"/v1/answers/{answer}/feedback", json={"helpful": True})
+        assert response.status_code == 404 and "answer" in response.json()["detail"]
+    assert logged(app) == []
+
+
+@pytest.mark.parametrize("body", [{}, {"helpful": "yes"}, {"helpful": True, "note": "x" * 1_001}, {"tenant": "rival"}])
+async def test_feedback_that_says_too_little_or_too_much_is_refused(app, client, body):
+    assert (await client.post(f"/v1/answers/{answered(app)}/feedback", json=body)).status_code in (400, 422)
+
+
+async def test_a_user_who_changes_their_mind_without_end_is_stopped(app, client):
+    door = f"/v1/answers/{answered(app)}/feedback"
+    for n in range(events.MOST_WORDS):
+        assert (await client.post(door, json={"helpful": n % 2 == 0})).status_code == 200
+    assert (await client.post(door, json={"helpful": True})).status_code == 409
+
+
+class Known:
+    """A features node that knows one document."""
+
+    def __init__(self, helpful=0, created=0, failing=False):
+        self.helpful, self.created, self.failing, self.asked = helpful, created, failing, 0
+
+    async def read(self, scope, view, entities):
+        self.asked += 1
+        if self.failing:
+            raise Unavailable("down")
+        values = {"authority": 0.5, "dated": False} if view == DOCUMENTS else {"helpful_ever": self.helpful}
+        return [FeatureRow(entity, True, 0, self.created, values) for entity in entities]
+
+
+async def search(tmp_path, features, body, **settings):
+    async with gateway(tmp_path, answering(), **settings) as app:
+        context = app.state.context
+        nodes = context.nodes
+        replaced = Nodes(nodes.catalog, nodes.encoder, nodes.retriever, features, nodes.generator)
+        object.__setattr__(context, "nodes", replaced)
+        async with client_of(app) as client:
+            return await client.post("/v1/search", json={**SEARCH, **body})
+
+
+async def test_features_without_weight_are_not_read_unless_an_explanation_is_asked_for(tmp_path):
+    features = Known(helpful=2)
+    plain = (await search(tmp_path, features, {})).json()
+    assert features.asked == 0 and "rank" not in plain["timings_ms"]
+    told = (await search(tmp_path, features, {"explain": True})).json()
+    SearchAnswer.model_validate(told)
+    [hit] = told["hits"]
+    assert {one["name"]: (one["value"], one["weight"]) for one in hit["features"]} == {
+        "recency": (0, 0),
+        "authority": (0.5, 0),
+        "cited": (0, 0),
+        "helpful": (0.5, 0),
+    }
+    assert hit["score"] == plain["hits"][0]["score"]
+
+
+async def test_the_score_is_the_fused_one_and_what_features_weigh(tmp_path):
+    weights = {"rank_helpful": 0.2, "rank_authority": -1.0}
+    found = (await search(tmp_path, Known(helpful=2), {}, **weights)).json()
+    assert found["hits"][0]["score"] == pytest.approx(0.5 + 0.2 * 0.5 - 0.5)
+    assert "features" not in found["hits"][0] and found["timings_ms"]["rank"] > 0
+
+
+async def test_without_the_features_node_the_order_stays_and_the_search_says_so(tmp_path):
+    found = (await search(tmp_path, Known(failing=True), {"explain": True}, rank_helpful=1.0)).json()
+    assert found["degraded"] == ["features"] and found["hits"][0]["score"] == 0.5
+    assert found["hits"][0]["features"] == []
+
+
+async def test_a_feature_recorded_after_the_moment_is_withheld(tmp_path):
+    response = await search(tmp_path, Known(created=2**60), {"explain": True})
+    assert response.json()["type"].endswith(MomentViolation.type)
