@@ -17,10 +17,10 @@ from services.retriever.settings import RetrieverSettings
 
 LEFT_OUT = {
     "edge": ("vector_storage-dense/", "vector_storage-lexical/", "payload_storage"),
-    "faiss": ("vectors.bin", "texts.bin", "vector_storage-lexical/", "payload_storage"),
+    "faiss": ("vectors.bin", "texts.bin", "terms.bin"),
 }
 """Files that are read only for the few points of a hit list, or by the next build: full vectors, payloads, and the
-sparse vectors, whose inverted index is beside them."""
+terms of each point, which are in the inverted index beside them too."""
 CODES = {"edge": "quantized", "faiss": ".faiss"}
 _SEARCHES = 200
 

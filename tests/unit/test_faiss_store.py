@@ -1,5 +1,7 @@
 """The FAISS backend's files: what counts after a crash, and what is left after an erasure."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -29,7 +31,7 @@ def test_what_was_not_committed_is_dropped_wherever_the_append_was_cut(home):
     index.upsert("acme", "notes", [point("late")], clustered(1))
     index.end("acme", "notes", [Close("p0", 9)])
     index.close()  # which commits nothing
-    for name in ("rows", "vectors", "texts", "labels", "ends"):
+    for name in ("rows", "vectors", "texts", "terms", "labels", "ends"):
         (path,) = home.rglob(f"{name}.bin")
         with path.open("ab") as file:
             file.write(b"half")
@@ -94,6 +96,16 @@ def test_nothing_of_an_erased_document_is_left_in_any_file(home, with_index):
     again = reopened(home)
     assert len(items(again)) == 300 and again.watermark("acme", "notes") == 400
     again.close()
+
+
+def test_an_index_of_an_older_format_is_refused_and_says_what_to_do(home):
+    created(home).close()
+    (state,) = home.rglob("faiss.json")
+    held = json.loads(state.read_text())
+    del held["schema"]
+    state.write_text(json.dumps(held))
+    with pytest.raises(Conflict, match="reindex rebuild"):
+        reopened(home)
 
 
 def test_a_rewrite_given_up_half_way_changes_nothing(home):

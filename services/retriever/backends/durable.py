@@ -87,6 +87,16 @@ class AppendedRecords:
             self._view = np.frombuffer(self._map, self._dtype)
         return self._view
 
+    def read(self, at: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        """Copies of some records, shape (len(at),). Nothing is mapped for it: a page that a map touches stays in memory
+        with its 15 neighbours, and mapping them takes twice as long as reading the one record."""
+        size = self._dtype.itemsize
+        found = np.empty(len(at), self._dtype)
+        into = found.view(np.uint8).reshape(-1).data
+        for place, record in enumerate(at.tolist()):
+            os.preadv(self._file.fileno(), [into[place * size : (place + 1) * size]], record * size)
+        return found
+
     def let_go(self) -> None:
         """Unmap the pages that were touched; they stay in the system's cache as long as it likes."""
         if self._map is not None:

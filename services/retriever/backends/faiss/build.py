@@ -1,15 +1,29 @@
-"""A build: another process makes the coarse index of the rows there are, beside what serves; a short step swaps it."""
+"""A build: another process makes the coarse index and the postings of the rows there are, beside what serves."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 from services.retriever.backends.faiss.coarse import Coarse
 from services.retriever.backends.faiss.options import Options
+from services.retriever.backends.faiss.postings import BuiltPostings
 from services.retriever.backends.faiss.segment import Segment
+
+COARSE, POSTINGS = ".faiss", ".postings"
+"""What a build's two files are called behind its name."""
+_LOOK_SECONDS = 0.005
+"""A step's length while what was built is read."""
+
+Built = tuple[Coarse, BuiltPostings]
+
+
+def read_built(directory: Path, name: str, options: Options) -> Built:
+    path = directory / name
+    return Coarse.read(path.with_suffix(COARSE), options), BuiltPostings(path.with_suffix(POSTINGS))
 
 
 class FaissBuild:
@@ -19,13 +33,14 @@ class FaissBuild:
         self,
         segment: Segment,
         dimensions: int,
-        previous: Path | None,
+        previous: str,
         options: Options,
-        adopted: Callable[[str, Coarse], None],
+        adopted: Callable[[str, Built], None],
     ) -> None:
-        """previous: the index to add rows to. adopted: told the file's name in the segment and what it holds."""
+        """previous: the name of the build to add rows to, if any. adopted: told the build's name and what it holds."""
+        self._segment = segment.directory
         self._rows = segment.rows
-        self._path = segment.directory / f"index-{segment.rows}.faiss"
+        self._name = f"index-{segment.rows}"
         self._dimensions = dimensions
         self._previous = previous
         self._options = options
@@ -34,15 +49,15 @@ class FaissBuild:
 
     @property
     def command(self) -> Sequence[str]:
+        previous = self._segment / f"{self._previous}{COARSE}" if self._previous else None
         task = {
             "parent": os.getpid(),
-            "generation": str(self._path.parent.parent),
-            "vectors": str(self._path.with_name("vectors.bin")),
+            "segment": str(self._segment),
             "rows": self._rows,
             "dimensions": self._dimensions,
             "kind": self._options.kind,
-            "previous": str(self._previous) if self._previous else None,
-            "path": str(self._path),
+            "previous": str(previous) if previous else None,
+            "name": self._name,
         }
         return ("-m", "services.retriever.backends.faiss.builder", json.dumps(task))
 
@@ -50,13 +65,16 @@ class FaissBuild:
         yield from ()  # the files only grow: nothing need be copied
 
     def adopt(self) -> Generator[bool]:
-        coarse = Coarse.read(self._path, self._options)
-        yield True
-        self._adopted(self._path.name, coarse)
+        """Read beside the searches: the library lets go of the interpreter meanwhile."""
+        with ThreadPoolExecutor(1) as beside:
+            reading = beside.submit(read_built, self._segment, self._name, self._options)
+            while not wait([reading], _LOOK_SECONDS).done:
+                yield True
+        self._adopted(self._name, reading.result())
         self._done = True
         yield True
 
     def abandon(self) -> None:
         if not self._done:
-            for path in (self._path, self._path.with_suffix(".new")):
+            for path in self._segment.glob(f"{self._name}.*"):
                 path.unlink(missing_ok=True)

@@ -13,6 +13,7 @@ from services.common.errors import InvalidRequest, Unavailable
 from services.common.nodes.funnel import Quantization
 from services.common.nodes.retriever import Vectors
 from services.retriever.backends.base import Definition
+from services.retriever.backends.faiss.allowed import Mask
 from services.retriever.backends.faiss.lookup import Rows
 from services.retriever.backends.faiss.options import Options
 
@@ -108,15 +109,14 @@ class Coarse:
         faiss.omp_set_num_threads(1)
         return cls(on_device(faiss.read_index(str(path)), options.device), options.kind)
 
-    def search(self, vectors: Vectors, allowed: Rows, wanted: int) -> tuple[Rows, Vectors]:
+    def search(self, vectors: Vectors, allowed: Mask, wanted: int) -> tuple[Rows, Vectors]:
         """For each vector (length one, shape (n, coarse dimensions)) the ids of the `wanted` best allowed rows, or as
         many as there are, and their cosines by their codes; both of shape (n, wanted), ids of -1 at the end of short
-        rows. allowed: ascending rows of the index."""
-        mask = np.zeros(self.rows, bool)
-        mask[allowed] = True
-        selector = faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))
-        enough = min(wanted, len(allowed))
-        probed = min(self._lists, math.ceil(_PROBED * self.rows / len(allowed)))
+        rows. allowed: shape (rows,), one at least."""
+        passing = int(np.count_nonzero(allowed))
+        selector = faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
+        enough = min(wanted, passing)
+        probed = min(self._lists, math.ceil(_PROBED * self.rows / passing))
         distances, ids = self._index.search(vectors, wanted, params=self._parameters(selector, probed, wanted))
         if probed < self._lists and ((ids >= 0).sum(axis=1) < enough).any():
             parameters = self._parameters(selector, self._lists, wanted)

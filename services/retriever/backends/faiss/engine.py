@@ -1,4 +1,4 @@
-"""Generations as directories, each with a FAISS index and an index of Qdrant Edge for BM25."""
+"""Generations as directories."""
 
 from __future__ import annotations
 
@@ -7,15 +7,12 @@ from pathlib import Path
 
 from services.retriever.backends.base import Definition, Index
 from services.retriever.backends.durable import put_in_place
-from services.retriever.backends.edge import EdgeEngine
 from services.retriever.backends.faiss.coarse import check_kind
 from services.retriever.backends.faiss.index import FaissIndex
 from services.retriever.backends.faiss.options import Options
 from services.retriever.backends.faiss.probe import check_selectors
 from services.retriever.backends.faiss.state import State
 from services.retriever.settings import RetrieverSettings
-
-_LEXICAL = "lexical"
 
 
 def engine(settings: RetrieverSettings) -> FaissEngine:
@@ -56,6 +53,4 @@ class FaissEngine:
 
     def _index(self, inside: Path, state: State) -> Index:
         check_selectors(self._options, state.funnel)
-        lexical = EdgeEngine(inside, dense=False)
-        texts = lexical.open(_LEXICAL) or lexical.create(_LEXICAL, Definition())
-        return FaissIndex(inside, state, texts, self._options)
+        return FaissIndex(inside, state, self._options)

@@ -1,4 +1,4 @@
-"""One generation: FAISS for the dense stage, Qdrant Edge for BM25, and what makes both one index.
+"""One generation: FAISS for the dense stage, postings for BM25, and the rows that both search.
 
 A search sees the exact int64 columns first and chooses: the full vectors of few allowed rows are all compared, of many
 the coarse index of the built rows chooses under a selector, full vectors rescore, and rows that are not built yet are
@@ -7,19 +7,25 @@ compared beside it.
 
 from __future__ import annotations
 
+import os
 import shutil
 import uuid
+import weakref
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from services.common.errors import Conflict, InvalidRequest
 from services.common.nodes.retriever import Close, Contents, Point, Query, Target, Vectors, fingerprint
-from services.retriever.backends.base import Build, Candidates, Index
-from services.retriever.backends.faiss.build import FaissBuild
+from services.retriever.backends.base import Build, Candidates
+from services.retriever.backends.durable import own
+from services.retriever.backends.faiss.build import COARSE, Built, FaissBuild, read_built
 from services.retriever.backends.faiss.coarse import Coarse, normalized
-from services.retriever.backends.faiss.dense import DenseStage, Searched
+from services.retriever.backends.faiss.dense import DenseStage
+from services.retriever.backends.faiss.lexical import LexicalStage, terms_of
 from services.retriever.backends.faiss.options import Options
+from services.retriever.backends.faiss.postings import BuiltPostings, RecentPostings
+from services.retriever.backends.faiss.search import search
 from services.retriever.backends.faiss.segment import Segment, in_steps
 from services.retriever.backends.faiss.state import State
 
@@ -29,44 +35,45 @@ _DELTA_SHARE = 64
 
 
 class FaissIndex:
-    """One generation in `directory`: `faiss.json`, the segment that it names, and `lexical/` with the BM25 index."""
+    """One generation in `directory`: `faiss.json`, and the segment that it names."""
 
-    def __init__(self, directory: Path, state: State, lexical: Index, options: Options) -> None:
+    def __init__(self, directory: Path, state: State, options: Options) -> None:
         self.definition = state.definition()
         self._directory = directory
         self._state = state
-        self._lexical = lexical
         self._options = options
         self._segment: Segment | None = None
         self._coarse: Coarse | None = None
+        self._postings: BuiltPostings | None = None
+        self._recent = RecentPostings()
+        self._release = weakref.finalize(self, os.close, own(directory))
         self._remove_leftovers()
         if state.dimensions is not None:
             self._open_segment(state.dimensions)
 
     def upsert(self, tenant: str, collection: str, points: Sequence[Point], vectors: Vectors) -> None:
         segment = self._segment_for(vectors.shape[1])
-        self._lexical.upsert(tenant, collection, points, vectors)
-        segment.append(tenant, collection, points, normalized(vectors))
+        terms = [terms_of(point.text) for point in points]
+        first = segment.rows
+        segment.append(tenant, collection, points, normalized(vectors), terms)
+        for row, held in enumerate(terms, start=first):
+            self._recent.add(row, held)
 
     def end(self, tenant: str, collection: str, closes: Sequence[Close]) -> None:
         ends = [(self._row(tenant, collection, close.point_id), close.recorded_to) for close in closes]
-        self._lexical.end(tenant, collection, closes)
         if self._segment is not None:
             self._segment.end(ends)
 
     def search(self, asked: Sequence[tuple[Query, int]]) -> list[Candidates]:
-        lexical = self._lexical.search([(replace(query, vector=None), depth) for query, depth in asked])
         if self._segment is None:
-            return lexical
-        with_vector = [at for at, (query, _) in enumerate(asked) if query.vector is not None]
-        for at in with_vector:
-            self._check_dimensions(_width(asked[at][0]))
-        stage = DenseStage(self._segment, self.definition, self._coarse, self._options.exact_below)
-        dense = dict(zip(with_vector, stage.search([asked[at] for at in with_vector]), strict=True))
-        return [_both(dense.get(at), found) for at, found in enumerate(lexical)]
+            return [Candidates((), ()) for _ in asked]
+        for query, _ in asked:
+            if query.vector is not None:
+                self._check_dimensions(len(query.vector))
+        dense = DenseStage(self._segment, self.definition, self._coarse, self._options.exact_below)
+        return search(self._segment, dense, LexicalStage(self._segment, self._postings, self._recent), asked)
 
     def commit(self, tenant: str, collection: str, watermark: int) -> None:
-        self._lexical.commit(tenant, collection, watermark)
         self._save(watermarks={**self._state.watermarks, (tenant, collection): watermark})
 
     def watermark(self, tenant: str, collection: str) -> int:
@@ -76,7 +83,6 @@ class FaissIndex:
         return dict(self._state.watermarks)
 
     def erase(self, tenant: str, collection: str, doc_id: str) -> int:
-        self._lexical.erase(tenant, collection, doc_id)
         if self._segment is None:
             return 0
         rows = self._segment.of_document((tenant, collection, Target.PASSAGES), doc_id)
@@ -85,7 +91,6 @@ class FaissIndex:
         return len(rows)
 
     def rewrite(self) -> Generator[bool]:
-        yield from self._lexical.rewrite()
         if self._segment is None or self._state.dimensions is None:
             return
         name = f"segment-{uuid.uuid4().hex[:12]}"
@@ -95,7 +100,8 @@ class FaissIndex:
             fresh.sync()
             self._change(segment=name, built="", lengths=fresh.lengths(), places=list(fresh.places))
             fresh, self._segment = self._segment, fresh
-            self._coarse = None
+            self._coarse = self._postings = None
+            self._remember_terms(0)
         finally:
             fresh.close()
             self._remove_leftovers()
@@ -122,19 +128,25 @@ class FaissIndex:
 
     def begin_build(self) -> Build | None:
         if self._segment is None or self._state.dimensions is None or not self._pays():
-            return self._lexical.begin_build()
-        previous = self._segment.directory / self._state.built if self._state.built else None
-        return FaissBuild(self._segment, self._state.dimensions, previous, self._options, self._adopt)
+            return None
+        return FaissBuild(self._segment, self._state.dimensions, self._state.built, self._options, self._adopt)
 
     def close(self) -> None:
-        self._lexical.close()
+        self._release()
         if self._segment is not None:
             self._segment.close()
             self._segment = None
 
-    def _adopt(self, name: str, coarse: Coarse) -> None:
+    def serving(self) -> Segment:
+        """The rows. Raises Conflict where there are none yet."""
+        if self._segment is None:
+            raise Conflict("the index holds no points; rebuild the generation")
+        return self._segment
+
+    def _adopt(self, name: str, built: Built) -> None:
         self._save(built=name)
-        self._coarse = coarse
+        self._coarse, self._postings = built
+        self._remember_terms(self._coarse.rows)
         self._remove_leftovers()
 
     def _pays(self) -> bool:
@@ -158,9 +170,16 @@ class FaissIndex:
     def _open_segment(self, dimensions: int) -> None:
         state = self._state
         self._segment = Segment(self._directory / state.segment, dimensions, state.lengths, state.places)
-        path = self._segment.directory / state.built
-        if state.built and path.exists():
-            self._coarse = Coarse.read(path, self._options)
+        if state.built and (self._segment.directory / f"{state.built}{COARSE}").exists():
+            self._coarse, self._postings = read_built(self._segment.directory, state.built, self._options)
+        self._remember_terms(self._built())
+
+    def _remember_terms(self, first: int) -> None:
+        """Of the rows from `first` on, which no build has."""
+        self._recent = RecentPostings()
+        for row in range(first, self._rows()):
+            if self._segment is not None:
+                self._recent.add(row, self._segment.terms(row))
 
     def _check_dimensions(self, dimensions: int) -> None:
         if dimensions != self._state.dimensions:
@@ -192,16 +211,5 @@ class FaissIndex:
             if path != current:
                 shutil.rmtree(path, ignore_errors=True)
         for path in current.glob("index*"):
-            if path.name != self._state.built:
+            if path.stem != self._state.built:
                 path.unlink(missing_ok=True)
-
-
-def _both(dense: Searched | None, lexical: Candidates) -> Candidates:
-    if dense is None:
-        return lexical
-    candidates, stage = dense
-    return Candidates(candidates, lexical.lexical, (stage, *lexical.plan))
-
-
-def _width(query: Query) -> int:
-    return 0 if query.vector is None else len(query.vector)

@@ -36,15 +36,16 @@ def refuse_if_ignored(index: Any, name: str) -> None:
     """index: with `search(vectors, allowed, wanted)` as Coarse has it, over the probe's points."""
     points = _points()
     for share in (2, 20):
-        allowed = np.arange(1, _POINTS, share)
-        forbidden = points[allowed - 1]  # asked for what lies right beside the allowed
+        rows = np.arange(1, _POINTS, share)
+        forbidden = points[rows - 1]  # asked for what lies right beside the allowed
+        allowed = np.isin(np.arange(_POINTS), rows)
         ids, _ = index.search(forbidden, allowed, _WANTED)
-        if not np.isin(ids[ids >= 0], allowed).all():
+        if not allowed[ids[ids >= 0]].all():
             raise Unavailable(
                 f"this FAISS ignores selectors ({name}): a search returned ids it was forbidden. Install a build with "
                 "cuVS (faiss-gpu-cuvs), or set ALMANAC_RETRIEVER_FAISS_DEVICE=cpu"
             )
-        if ((ids >= 0).sum(axis=1) < min(_WANTED, len(allowed))).any():
+        if ((ids >= 0).sum(axis=1) < min(_WANTED, len(rows))).any():
             raise Unavailable(
                 f"this FAISS finds too few under a selector ({name}): fewer ids than are allowed. Choose "
                 "ALMANAC_RETRIEVER_FAISS_INDEX=ivf or flat, or set ALMANAC_RETRIEVER_FAISS_DEVICE=cpu"

@@ -1,8 +1,9 @@
 """The points of one generation in append-only files, with what a search needs of them in memory.
 
 `rows.bin` (fixed-size records), `vectors.bin` (full vectors of length one, row by row), `texts.bin` (ids and metadata
-as JSON), `labels.bin` (metadata entries) and `ends.bin` (where rows end in record time, or that they are dead). A row
-with the key of an earlier one takes its place. Only lengths that were saved count after a crash.
+as JSON), `terms.bin` (what BM25 needs of the text), `labels.bin` (metadata entries) and `ends.bin` (where rows end in
+record time, or that they are dead). A row with the key of an earlier one takes its place. Only lengths that were saved
+count after a crash.
 """
 
 from __future__ import annotations
@@ -20,11 +21,19 @@ import numpy.typing as npt
 from services.common.nodes.retriever import Point, Target, Vectors
 from services.retriever.backends.durable import AppendedRecords
 from services.retriever.backends.faiss.lookup import Lookup, Rows, code, digest
+from services.retriever.backends.faiss.postings import TERM, Terms
 from services.retriever.backends.faiss.table import DEAD, Table
 
 TIMES = ("valid_from", "valid_to", "recorded_from", "recorded_to")
 RECORD = np.dtype(
-    [("key", "<u8", 2), ("doc", "<u8"), ("text_at", "<u8"), ("text_length", "<u4"), ("scope", "<u4")]
+    [
+        ("key", "<u8", 2),
+        ("doc", "<u8"),
+        ("text_at", "<u8"),
+        ("terms_to", "<u8"),
+        ("text_length", "<u4"),
+        ("scope", "<u4"),
+    ]
     + [(name, "<i8") for name in TIMES]
 )
 LABEL = np.dtype([("code", "<u8"), ("row", "<u8")])
@@ -33,8 +42,6 @@ END = np.dtype([("row", "<u8"), ("recorded_to", "<i8")])
 _STEP = 256
 """Rows copied or read in one step: a search waits no longer than that takes."""
 
-_FAULT = 64 << 10
-"""Bytes that Linux maps around one that is touched."""
 _MOST_MAPPED = 32 << 20
 """Bytes mapped before they are let go, so that what was rescored does not stay resident."""
 
@@ -62,6 +69,7 @@ class Segment:
             "rows": RECORD,
             "vectors": vector,
             "texts": np.uint8,
+            "terms": TERM,
             "labels": LABEL,
             "ends": END,
         }
@@ -87,20 +95,23 @@ class Segment:
 
     def vectors_of(self, rows: Rows) -> Vectors:
         """Shape (len(rows), dimensions), read from the file. rows: ascending, at least one."""
-        held = self._files["vectors"].view()
         first, last = int(rows[0]), int(rows[-1])
-        together = last - first + 1 == len(rows)  # needs no copy
-        self._mapped += min(len(rows) * (held.strides[0] if together else _FAULT), held.nbytes)
+        if last - first + 1 > len(rows):
+            return self._files["vectors"].read(rows)
+        held = self._files["vectors"].view()
+        self._mapped += len(rows) * held.strides[0]
         if self._mapped > _MOST_MAPPED:
             self._let_go()
-        return held[first : last + 1] if together else held[rows]
+        return held[first : last + 1]
 
     def table(self, place: Place) -> Table | None:
         number = self._numbers.get(place)
         return None if number is None else self._tables.get(number)
 
-    def append(self, tenant: str, collection: str, points: Sequence[Point], vectors: Vectors) -> None:
-        """vectors: of length one, shape (len(points), dimensions)."""
+    def append(
+        self, tenant: str, collection: str, points: Sequence[Point], vectors: Vectors, terms: Sequence[Terms]
+    ) -> None:
+        """vectors: of length one, shape (len(points), dimensions). terms: of each point."""
         first = self.rows
         texts = [_written(point) for point in points]
         records = np.zeros(len(points), RECORD)
@@ -109,11 +120,14 @@ class Segment:
         records["text_length"] = [len(text) for text in texts]
         ends = np.cumsum(records["text_length"], dtype=np.uint64)
         records["text_at"] = self._files["texts"].length + ends - records["text_length"]
+        lengths = [len(one) for one in terms]
+        records["terms_to"] = self._files["terms"].length + np.cumsum(lengths, dtype=np.uint64)
         records["scope"] = [self._number((tenant, collection, point.target)) for point in points]
         for name, times in zip(TIMES, np.array([_times(point) for point in points], np.int64).T, strict=True):
             records[name] = times
         labels = [(entry, first + at) for at, point in enumerate(points) for entry in self._entries(records[at], point)]
         self._files["texts"].append(np.frombuffer(b"".join(texts), np.uint8))
+        self._files["terms"].append(np.concatenate([np.empty(0, TERM), *terms]))
         self._files["labels"].append(np.array(labels, LABEL))
         self._files["vectors"].append(np.asarray(vectors, np.float32))
         self._files["rows"].append(records)
@@ -155,6 +169,11 @@ class Segment:
         for start, length in zip(starts, lengths, strict=True):
             yield Text(*json.loads(held[start : start + length].tobytes().decode()))
 
+    def terms(self, row: int) -> Terms:
+        ends = self._files["rows"].view()["terms_to"]
+        start = int(ends[row - 1]) if row else 0
+        return self._files["terms"].view()[start : int(ends[row])]
+
     def living(self, place: Place) -> Rows:
         table = self.table(place)
         return table.living() if table else np.empty(0, np.int64)
@@ -164,7 +183,9 @@ class Segment:
         for tenant, collection, target in self.places:
             for rows in in_steps(self.living((tenant, collection, target))):
                 points = [self.point(row, target) for row in rows.tolist()]
-                other.append(tenant, collection, points, self.vectors_of(rows))
+                other.append(
+                    tenant, collection, points, self.vectors_of(rows), [self.terms(row) for row in rows.tolist()]
+                )
                 yield True
 
     def point(self, row: int, target: Target) -> Point:

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from services.common.errors import Conflict
 from services.common.moment import OPEN_START
 from services.common.nodes.funnel import PLAIN, Funnel, Rotation
 from services.common.nodes.retriever import Target
@@ -17,13 +18,15 @@ from services.retriever.backends.durable import save_json
 from services.retriever.backends.faiss.segment import Place
 
 FILE = "faiss.json"
+SCHEMA = 2
+"""Of the files: 2 has the terms in the segment, 1 had an index of Qdrant Edge beside it."""
 _BASIS = "basis.npy"
 
 
 @dataclass(slots=True)
 class State:
-    """What `faiss.json` says. segment: the directory of the points, any other is a leftover; built: the file of the
-    coarse index in it, if any; lengths: of the segment's files, in records."""
+    """What `faiss.json` says. segment: the directory of the points, any other is a leftover; built: the name of the
+    coarse index and the postings in it, if any; lengths: of the segment's files, in records."""
 
     directory: Path
     funnel: Funnel = PLAIN
@@ -33,6 +36,7 @@ class State:
     lengths: dict[str, int] = field(default_factory=dict)
     places: list[Place] = field(default_factory=list)
     watermarks: dict[tuple[str, str], int] = field(default_factory=dict)
+    schema: int = SCHEMA
 
     @classmethod
     def define(cls, directory: Path, definition: Definition) -> Self:
@@ -45,8 +49,13 @@ class State:
 
     @classmethod
     def read(cls, directory: Path) -> Self:
-        """Raises FileNotFoundError where nothing was ever saved."""
+        """Raises FileNotFoundError where nothing was ever saved, Conflict where the files are of another schema."""
         held = json.loads((directory / FILE).read_text(encoding="utf-8"))
+        if held.get("schema", 1) != SCHEMA:
+            raise Conflict(
+                f"the index at {directory} has an older format (not {SCHEMA}); rebuild the generation: "
+                "almanac reindex rebuild"
+            )
         held["funnel"] = Funnel.from_json(held["funnel"])
         held["places"] = [(tenant, collection, Target(target)) for tenant, collection, target in held["places"]]
         held["watermarks"] = {(tenant, collection): mark for tenant, collection, mark in held["watermarks"]}

@@ -40,13 +40,17 @@ class Table:
         self._times[:, self._size : size] = times
         self._size = size
 
-    def visible(self, moment: Moment) -> Rows:
-        """The rows whose extent holds the moment, ascending."""
+    @property
+    def rows(self) -> Rows:
+        """All, the dead ones too, ascending."""
+        return self._rows[: self._size]
+
+    def visible(self, moment: Moment) -> npt.NDArray[np.bool_]:
+        """Of which rows the extent holds the moment."""
         valid_from, valid_to, recorded_from, recorded_to = self._times[:, : self._size]
         seen = (valid_from <= moment.as_of) & (moment.as_of < valid_to)
         seen &= (recorded_from <= moment.known_at) & (moment.known_at < recorded_to)
-        rows: Rows = self._rows[: self._size][seen]
-        return rows
+        return np.asarray(seen, np.bool_)
 
     def living(self) -> Rows:
         rows: Rows = self._rows[: self._size][self._times[1, : self._size] != DEAD]
