@@ -31,10 +31,13 @@ __all__ = [
 
 
 async def identify(request: Request, context: Context) -> Caller:
-    """The caller of a request, which is counted. Raises Unauthorized, Forbidden, RateLimited."""
-    caller = await _caller(request, context)
-    request.state.told = await context.limiter.admit(caller.tenant, caller.key_id)
-    return caller
+    """The caller of a request, which is counted once. Raises Unauthorized, Forbidden, RateLimited."""
+    known: Caller | None = getattr(request.state, "caller", None)
+    if known is None:
+        known = await _caller(request, context)
+        request.state.told = await context.limiter.admit(known.tenant, known.key_id)
+        request.state.caller = known
+    return known
 
 
 async def _caller(request: Request, context: Context) -> Caller:

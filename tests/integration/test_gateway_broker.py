@@ -4,14 +4,12 @@ import asyncio
 import base64
 import json
 import signal
-import subprocess
 import tempfile
 from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
 
-from services.admin.valkey import valkey_argv
 from services.gateway.broker import Broker
 from services.gateway.dispatch import Dispatcher
 from services.gateway.metrics import Metrics
@@ -19,6 +17,7 @@ from services.orchestrator.graph.answer import Event
 from services.orchestrator.graph.names import ANSWER_QUEUE, INGEST_QUEUE, WORKER_ALIVE_KEY
 from services.orchestrator.graph.stream import AnswerStream
 from tests.fakes.gateway import ask, catalog_in, nodes_over, said
+from tests.valkey import Valkey
 
 SILENCE = 0.8
 LONG = 5.0
@@ -29,36 +28,6 @@ LONG = 5.0
 def directory():
     with tempfile.TemporaryDirectory() as short:
         yield Path(short)
-
-
-class Valkey:
-    """A broker of one's own, to be killed at will."""
-
-    def __init__(self, directory):
-        self.socket, self._data = directory / "valkey.sock", directory / "data"
-        self._data.mkdir()
-        self.process = None
-
-    async def start(self):
-        self._spawn()
-        async with asyncio.timeout(LONG), Redis.from_url(f"unix://{self.socket}") as redis:
-            while True:
-                try:
-                    await redis.ping()
-                    return
-                except Exception:
-                    await asyncio.sleep(0.02)
-
-    def _spawn(self):
-        self.process = subprocess.Popen(valkey_argv(self.socket, self._data), stdout=subprocess.DEVNULL)
-
-    def send(self, number):
-        self.process.send_signal(number)
-
-    def kill(self):
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
 
 
 @pytest.fixture

@@ -1,0 +1,222 @@
+"""Limits over a real Valkey: two gateways admit together what one may, by every strategy."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from services.common.errors import RateLimited, Unavailable
+from services.gateway.limits.limiter import Limiter
+from services.gateway.settings import GatewaySettings
+from tests.fakes.gateway import COLLECTION, answering, client_of, gateway
+from tests.support import free_port
+from tests.valkey import Valkey
+
+AMOUNT, PERIOD = 60, 2.0
+RATE = AMOUNT / PERIOD
+SECONDS = 7.0
+CLIENTS = 50
+START_SECONDS = 60.0
+TOLERANCE = 0.02
+
+EXPECTED = {
+    "token-bucket": lambda seconds: AMOUNT + RATE * seconds,
+    "leaky-bucket": lambda seconds: 2 + RATE * seconds,
+    "fixed-window": lambda seconds: AMOUNT * (seconds // PERIOD + 1),
+    "moving-window": lambda seconds: AMOUNT * (seconds // PERIOD + 1),
+    "sliding-window": lambda seconds: AMOUNT + RATE * (seconds - PERIOD),
+}
+"""What a saturated limit admits within so many seconds of its first request: what may come at once, then the rate."""
+
+
+@pytest.fixture
+def directory():
+    with tempfile.TemporaryDirectory() as short:
+        yield Path(short)
+
+
+@pytest.fixture
+async def valkey(directory):
+    server = Valkey(directory)
+    await server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+async def limiter(valkey):
+    async with AsyncExitStack() as opened:
+
+        def opening(**settings):
+            made = Limiter(GatewaySettings(broker_url=f"unix://{valkey.socket}", **settings))
+            opened.push_async_callback(made.close)
+            return made
+
+        yield opening
+
+
+@asynccontextmanager
+async def gateways(directory, valkey, **settings):
+    """The URLs of two gateway processes over one catalog and one broker, and where they log."""
+    running, urls, log = [], [], directory / "log"
+    given = {f"ALMANAC_{name.upper()}": str(value) for name, value in settings.items()}
+    env = {**os.environ, **given, "ALMANAC_HOME": str(directory), "ALMANAC_BROKER_URL": f"unix://{valkey.socket}"}
+    try:
+        with log.open("ab") as out:
+            for port in (free_port(), free_port()):
+                command = [sys.executable, "-m", "services.gateway"]
+                own = {**env, "ALMANAC_PORT": str(port)}
+                running.append(subprocess.Popen(command, env=own, stdout=out, stderr=out))  # noqa: ASYNC220
+                urls.append(f"http://127.0.0.1:{port}")
+        async with httpx.AsyncClient(trust_env=False) as client, asyncio.timeout(START_SECONDS):
+            for url in urls:
+                await alive(client, url)
+        yield urls, log
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
+
+
+async def alive(client, url):
+    while True:
+        try:
+            return await client.get(f"{url}/healthz")
+        except httpx.TransportError:
+            await asyncio.sleep(0.1)
+
+
+async def saturate(urls, seconds):
+    """When each request was admitted, in seconds since the first was sent; every response is a 200 or a 429."""
+    began, admitted = time.monotonic(), []
+
+    async def keep_asking(number):
+        async with httpx.AsyncClient(base_url=urls[number % len(urls)], trust_env=False, timeout=30) as client:
+            while time.monotonic() - began < seconds:
+                response = await client.get("/v1/models")
+                if response.status_code == 200:
+                    admitted.append(time.monotonic() - began)
+                else:
+                    assert response.status_code == 429, response.text
+                    assert int(response.headers["retry-after"]) >= 1
+                    await asyncio.sleep(0.08)
+
+    await asyncio.gather(*(keep_asking(number) for number in range(CLIENTS)))
+    return sorted(admitted)
+
+
+@pytest.mark.parametrize("strategy", EXPECTED)
+async def test_two_gateways_admit_what_one_may(directory, valkey, strategy):
+    quota = f"{AMOUNT}/{PERIOD:.0f} seconds"
+    async with gateways(directory, valkey, limit_strategy=strategy, limit_key_requests=quota) as (urls, _):
+        await saturate(urls, 0.2)  # both have opened their catalogs and connections
+        await asyncio.sleep(2 * PERIOD)
+        admitted = await saturate(urls, SECONDS)
+    seconds = SECONDS if "window" in strategy else admitted[-1] - admitted[0]
+    expected = EXPECTED[strategy](seconds)
+    print(f"{strategy}: {len(admitted)} admitted in {seconds:.2f} s, {expected:.1f} expected")
+    assert abs(len(admitted) - expected) <= TOLERANCE * expected
+
+
+@pytest.mark.parametrize(("mode", "status"), [("open", 200), ("closed", 503)])
+async def test_without_redis_requests_fare_as_configured_and_the_log_says_so_once(directory, valkey, mode, status):
+    settings = {"limits_without_redis": mode, "limit_key_requests": "2/hour"}
+    async with gateways(directory, valkey, **settings) as ([url, _], log), httpx.AsyncClient(trust_env=False) as client:
+        assert [(await client.get(f"{url}/v1/models")).status_code for _ in range(3)] == [200, 200, 429]
+        valkey.kill()
+        found = [await client.get(f"{url}/v1/models") for _ in range(10)]
+        assert {response.status_code for response in found} == {status}
+        assert all(("retry-after" in response.headers) is (status == 503) for response in found)
+        assert log.read_text().count("limits_lost") == 1
+        valkey.socket.unlink(missing_ok=True)
+        await valkey.start()
+        await asyncio.sleep(1.2)
+        assert (await client.get(f"{url}/v1/models")).status_code == 200
+        assert log.read_text().count("limits_back") == 1
+
+
+async def test_a_response_says_what_is_left(limiter):
+    counting = limiter(limit_key_requests="2/hour", quota_tenant_requests=100)
+    first = await counting.admit("t", "k")
+    assert first["RateLimit-Policy"] == '"key-requests";q=2;w=3600, "tenant-requests-daily";q=100;w=86400'
+    assert first["RateLimit"].startswith('"key-requests";r=1;t=1, "tenant-requests-daily";r=99;t=')
+    await counting.admit("t", "k")
+    with pytest.raises(RateLimited, match="key requests") as refused:
+        await counting.admit("t", "k")
+    assert 1_700 < int(refused.value.headers["Retry-After"]) <= 1_800
+    assert "RateLimit" in await counting.admit("t", "another key")
+    assert "RateLimit" in await counting.admit("u", "k")
+
+
+async def test_a_tenants_quota_holds_for_all_its_keys_and_no_other_tenant(limiter):
+    counting = limiter(quota_tenant_requests=3)
+    for key in "abc":
+        await counting.admit("t", key)
+    with pytest.raises(RateLimited, match="tenant requests daily"):
+        await counting.admit("t", "d")
+    await counting.admit("u", "a")
+
+
+async def test_tokens_are_paid_after_they_were_used(limiter):
+    counting = limiter(limit_key_tokens="100/minute", quota_tenant_tokens=1_000)
+    await counting.require_tokens("t", "k")
+    await counting.charge("t", "k", 150)
+    with pytest.raises(RateLimited, match="key tokens") as refused:
+        await counting.require_tokens("t", "k")
+    assert 29 <= int(refused.value.headers["Retry-After"]) <= 31
+    await counting.require_tokens("t", "other")
+    await counting.charge("t", "other", 900)
+    with pytest.raises(RateLimited, match="tenant tokens daily"):
+        await counting.require_tokens("t", "third")
+
+
+async def test_streams_are_counted_over_gateways_and_those_of_a_dead_one_run_out(limiter):
+    here, there = limiter(limit_streams=2), limiter(limit_streams=2)
+    for one in (here, there):
+        one._leases.seconds = 0.6
+    async with AsyncExitStack() as open_streams:
+        await open_streams.enter_async_context(here.stream("t", "k"))
+        await there._leases.acquire("t/k")  # a gateway that dies now: nobody renews this one
+        with pytest.raises(RateLimited):
+            await open_streams.enter_async_context(here.stream("t", "k"))
+        await asyncio.sleep(0.7)
+        async with there.stream("t", "k"):
+            with pytest.raises(RateLimited):
+                await open_streams.enter_async_context(here.stream("t", "k"))
+        await open_streams.enter_async_context(there.stream("t", "k"))
+    async with here.stream("t", "k"), there.stream("t", "k"):
+        pass
+
+
+async def test_a_request_is_counted_once_and_its_stream_held_to_its_end(tmp_path, valkey):
+    settings = {"broker_url": f"unix://{valkey.socket}", "limit_key_requests": "5/hour", "limit_streams": 1}
+    body = {"question": "When did the harbour open?", "collection": COLLECTION, "stream": True}
+    async with gateway(tmp_path, answering(), **settings) as app, client_of(app) as client:
+        for left in (4, 3, 2):
+            response = await client.post("/v1/answers", json=body)
+            assert response.status_code == 200
+            assert f'"key-requests";r={left}' in response.headers["ratelimit"]
+        async with app.state.context.limiter.stream("local", ""):
+            assert (await client.post("/v1/answers", json=body)).status_code == 429
+            assert (await client.post("/v1/answers", json={**body, "stream": False})).status_code == 200
+        last = await client.get("/v1/models")
+        assert (last.status_code, last.json()["error"]["code"]) == (429, "rate-limited")
+
+
+async def test_without_redis_nothing_is_asked_where_nothing_is_limited(directory):
+    nowhere = Limiter(GatewaySettings(broker_url=f"unix://{directory}/none"))
+    assert await nowhere.admit("t", "k") == {}
+    async with nowhere.stream("t", "k"):
+        await nowhere.charge("t", "k", 5)
+    closed = Limiter(
+        GatewaySettings(broker_url=f"unix://{directory}/none", limit_streams=1, limits_without_redis="closed")
+    )
+    with pytest.raises(Unavailable):
+        await closed.stream("t", "k").__aenter__()
