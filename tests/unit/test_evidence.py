@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.orchestrator.graph.evidence import Passage, candidates, coverage, score, select
+from services.orchestrator.graph.evidence import Passage, candidates, coverage, score, select, shortlist
 
 TEXT = (
     "# Omonia\n\nOmonia is a football club from Nicosia. Its home field was the Makario Stadium until 1999. "
@@ -58,6 +58,14 @@ def test_a_better_passage_lifts_its_sentences() -> None:
     found = candidates(passages)
     scores = score("How tall is the tower?", found, passages)
     assert found[int(np.argmax(scores))].doc_id == "b"
+
+
+def test_the_shortlist_leaves_out_what_words_find_worst_and_keeps_the_order() -> None:
+    found, passages = candidates([passage()]), [passage()]
+    kept = shortlist(QUESTION, found, passages, most=2)
+    assert [sentence.quote.split()[0] for sentence in kept] == ["Omonia", "Its"]
+    assert shortlist(QUESTION, found, passages) == found
+    assert shortlist(QUESTION, [], []) == []
 
 
 def test_nearly_the_same_sentence_is_chosen_once() -> None:

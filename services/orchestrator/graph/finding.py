@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from services.common.nodes.encoder import TextKind, Vectors
 from services.orchestrator.graph.answer import Citation, Question
 from services.orchestrator.graph.citing import cite_sentence
-from services.orchestrator.graph.evidence import Passage, Sentence, candidates, score, select
+from services.orchestrator.graph.evidence import MOST_PASSAGES, Passage, Sentence, candidates, score, select, shortlist
 from services.orchestrator.graph.executor import calling
 from services.orchestrator.graph.nodes import Nodes
 from services.orchestrator.graph.search import SearchHit, Vector
@@ -25,8 +25,8 @@ class Evidence:
 
 async def find_evidence(nodes: Nodes, question: Question, hits: Sequence[SearchHit], vector: Vector | None) -> Evidence:
     """Choose the sentences by meaning and by words; by words alone without a vector."""
-    passages = [_passage(hit) for hit in hits]
-    found = candidates(passages)
+    passages = [_passage(hit) for hit in hits[:MOST_PASSAGES]]
+    found = shortlist(question.text, candidates(passages), passages)
     vectors = await _encode(nodes, question, found) if vector is not None and found else None
     scores = score(question.text, found, passages, vector, vectors)
     cosines = vectors @ vector if vector is not None and vectors is not None else None

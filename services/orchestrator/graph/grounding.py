@@ -18,6 +18,7 @@ WORDS_A_PIECE = 4
 
 _MARKER = re.compile(r"\s*\[\s*\d+(?:\s*[,;]\s*\d+)*\s*\]")
 _MARKERS = re.compile(rf"(?:{_MARKER.pattern})+")
+_OPEN_MARKER = re.compile(r"\s*\[[^\]]*$")
 _NUMBER = re.compile(r"\d+")
 _BULLET = re.compile(r"^(?:[-*•]|\d{1,2}[.)])\s+")
 _AFTER_SPACE = re.compile(r"(?<=\s)")
@@ -48,7 +49,8 @@ class Grounder:
     What comes out depends on the text fed, not on how it was cut. Evidence comes best first. Every sentence given out
     is supported by the evidence or a quote of it, and ends with the numbers it rests on: " [1]" or " [1, 2]". Sentences
     that add nothing to the question and to those before are left out, and so are those that would make the answer
-    longer than MOST_WORDS. Where nothing generated can be released, the best `quotes` are, as far as they fit.
+    longer than MOST_WORDS. Where the first sentence is not supported, quotes are the answer, the best `quotes` as far
+    as they fit, and the model is not heard further: it is known to invent as soon as a word is that no evidence has.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Grounder:
         self._statements = {item.n: item.statement for item in evidence}
         self._most = most
         self._quotable = list(evidence[:quotes])
+        self._all = Statement.of(" ".join(f"{item.title}. {item.quote}" for item in evidence))
         self._buffer = ""
         self._text = ""
         self._unfinished = ""
@@ -65,7 +68,7 @@ class Grounder:
         self._words = 0
         self._said = set(Statement.of(question).stems)
         self._used: set[int] = set()
-        self._generated = False
+        self._generated = self._quoting = False
 
     @property
     def text(self) -> str:
@@ -85,8 +88,8 @@ class Grounder:
 
     @property
     def done(self) -> bool:
-        """Whether as many sentences were given out as may be; further decoding is in vain."""
-        return self._shown >= self._most
+        """Whether further decoding is in vain: nothing more that is generated will be given out."""
+        return self._quoting or self._shown >= self._most
 
     def resume(self, prefix: str) -> None:
         """Before the first `feed`: count what an earlier attempt gave out, a last unfinished sentence too, as given."""
@@ -104,6 +107,8 @@ class Grounder:
             if part[-1:].isspace():
                 for sentence in self._sentences(final=False):
                     released += self._judge(sentence)
+                if not self._shown and self._invents():
+                    released += self._quote()
         return released
 
     def finish(self, truncated: bool = False) -> list[str]:
@@ -115,7 +120,7 @@ class Grounder:
         for sentence in self._sentences(final=True):
             if not truncated or self._buffer.strip() or _ENDED.search(_plain(sentence)):
                 released += self._judge(sentence)
-        while not self._generated and not self.done and (piece := self._quote()):
+        while not self._generated and self._shown < self._most and (piece := self._quote()):
             released += piece
         if not self._shown:
             released += self._release(ABSTENTION)
@@ -148,6 +153,11 @@ class Grounder:
         if set(claim.stems) <= self._said or not self._fits(told):
             return []
         return self._release(told)
+
+    def _invents(self) -> bool:
+        """Whether the sentence that has begun says a word that no evidence has: it cannot be supported any more."""
+        begun = Statement.of(_plain(_OPEN_MARKER.sub("", self._buffer)))
+        return not (begun.marks <= self._all.words and set(begun.stems) <= set(self._all.stems))
 
     def _supporting(self, claim: Statement, cited: Sequence[int]) -> list[int]:
         """The evidence cited, if it supports the claim; else the first that does so alone; else none."""
@@ -197,6 +207,7 @@ class Grounder:
         self._words += len(unit.split())
         quoted = next((item for item in self._evidence.values() if item.quoted == unit.strip()), None)
         if quoted is not None:
+            self._quoting = True
             self._used.add(quoted.n)
             self._said |= set(self._statements[quoted.n].stems)
         elif unit.strip() != ABSTENTION:
