@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
 
 from services.catalog.reading import FactAt, fact_at, question_named, question_texts
 from services.common.errors import MomentViolation
 from services.common.moment import format_instant
+from services.common.nodes.encoder import TextKind
 from services.common.nodes.features import FACTS
 from services.common.nodes.retriever import Query, Target
 from services.orchestrator.graph.answer import Question
 from services.orchestrator.graph.executor import calling
-from services.orchestrator.graph.matching import choose, named_year
+from services.orchestrator.graph.matching import Candidate, choose, doubtful, named_year, without_names
 from services.orchestrator.graph.nodes import Nodes
 from services.orchestrator.graph.search import Vector
 
@@ -53,8 +56,21 @@ async def _match(nodes: Nodes, question: Question, vector: Vector) -> str | None
         query = Query(question.scope, Target.QUESTIONS, "", vector, CANDIDATES)
         hits = (await nodes.retriever.search(query)).hits
     texts = await asyncio.to_thread(_texts, nodes, question, [hit.item_id for hit in hits])
-    chosen = choose(question.text, [(hit.item_id, texts[hit.item_id], hit.dense or 0.0) for hit in hits])
+    candidates = [Candidate(hit.item_id, texts[hit.item_id], hit.dense or 0.0) for hit in hits]
+    chosen = choose(question.text, await _compared(nodes, question, candidates))
     return chosen if chosen and _at_its_time(question, texts[chosen]) else None
+
+
+async def _compared(nodes: Nodes, question: Question, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+    """The candidates, those that ask with other words compared with the question, names left out of both."""
+    unsure = doubtful(question.text, candidates)
+    if not unsure:
+        return candidates
+    texts = [without_names(text, one.question) for one in unsure for text in (question.text, one.question)]
+    with calling("encoder"):
+        vectors = await nodes.encoder.encode(question.generation.encoder, TextKind.QUERY, texts)
+    alike = {one.key: float(a @ b) for one, a, b in zip(unsure, vectors[::2], vectors[1::2], strict=True)}
+    return [replace(one, alike=alike.get(one.key)) for one in candidates]
 
 
 def _at_its_time(question: Question, canonical: str) -> bool:

@@ -8,13 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from services.orchestrator.graph.words import STOPWORDS, has_digit, stem, tokens, words
-
-THRESHOLD = 0.8
-MARGIN = 0.02
-OTHER_WORDS_THRESHOLD = 0.9
-"""What the cosine must reach where the two ask in different words about the same names."""
 
 _REQUEST = frozenset({"tell", "name", "give", "list", "say", "please"})
 _FUNCTION_WORDS = STOPWORDS | _REQUEST
@@ -80,40 +76,91 @@ def _marks(text: str) -> frozenset[str]:
     )
 
 
-def choose(
-    asked: str, candidates: Sequence[tuple[str, str, float]], threshold: float = THRESHOLD, margin: float = MARGIN
-) -> str | None:
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A canonical question near the asked one. `alike`: the cosine of what the two ask about the names, if it is known.
+
+    Vectors know names best: two questions about one long name are near each other whatever they ask about it.
+    """
+
+    key: str
+    question: str
+    cosine: float
+    alike: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """`cosine` and `alike`: what they must reach; `margin`: by how much a match must lead one that asks otherwise.
+
+    `bare`: what the cosine must reach where one of the two has no words besides names ("Who was the CEO of Siemens?").
+    Chosen on data by `python -m benchmarks.matching`; the table is in ADR-0009.
+    """
+
+    cosine: float = 0.8
+    alike: float = 0.75
+    bare: float = 0.9
+    margin: float = 0.02
+
+
+LIMITS = Limits()
+
+
+def choose(asked: str, candidates: Sequence[Candidate], limits: Limits = LIMITS) -> str | None:
     """The key of the canonical question that is asked, None if it is none of them or it cannot be told which.
 
-    `candidates` are (key, canonical question, cosine). The same words match whatever the cosine; otherwise the nearest
-    of those that agree must reach the threshold, and lead by the margin any that asks with other words.
+    The same words match whatever the cosine; otherwise the nearest of those that agree, if it leads by the margin any
+    that asks with other words.
     """
     same = {_spoken(asked), _spoken(without_time(asked))}
-    exact = next((key for key, canonical, _ in candidates if _spoken(canonical) in same), None)
-    return exact or _nearest(asked, candidates, threshold, margin)
+    exact = next((one.key for one in candidates if _spoken(one.question) in same), None)
+    return exact or _nearest(asked, candidates, limits)
 
 
-def _nearest(asked: str, candidates: Sequence[tuple[str, str, float]], threshold: float, margin: float) -> str | None:
-    near = [entry for entry in candidates if entry[2] >= _needed(asked, entry[1], threshold) and agree(asked, entry[1])]
+def doubtful(asked: str, candidates: Sequence[Candidate], limits: Limits = LIMITS) -> list[Candidate]:
+    """The candidates about the same names that ask with other words: what they ask has to be compared without names."""
+    near = [one for one in candidates if _near(asked, one, limits)]
+    return [one for one in near if not _bare(asked, one.question) and not _same_words(asked, one.question)]
+
+
+def _nearest(asked: str, candidates: Sequence[Candidate], limits: Limits) -> str | None:
+    near = [one for one in candidates if _near(asked, one, limits) and _asks_the_same(asked, one, limits)]
     if not near:
         return None
-    key, best, cosine = max(near, key=lambda entry: entry[2])
-    rivals = [text for _, text, value in near if value > cosine - margin and _content(text) != _content(best)]
-    return None if rivals else key
+    best = max(near, key=lambda one: one.cosine)
+    within = [one.question for one in near if one.cosine > best.cosine - limits.margin]
+    return best.key if all(_content(other) == _content(best.question) for other in within) else None
 
 
-def _needed(asked: str, canonical: str, threshold: float) -> float:
-    """The cosine two questions with the same names need: more where what they ask about the names sounds different."""
+def _near(asked: str, candidate: Candidate, limits: Limits) -> bool:
+    return candidate.cosine >= limits.cosine and agree(asked, candidate.question)
+
+
+def _asks_the_same(asked: str, candidate: Candidate, limits: Limits) -> bool:
+    if _bare(asked, candidate.question):
+        return candidate.cosine >= limits.bare
+    return _same_words(asked, candidate.question) or (candidate.alike or 0.0) >= limits.alike
+
+
+def _bare(asked: str, canonical: str) -> bool:
+    return not _relation(asked, canonical) or not _relation(canonical, canonical)
+
+
+def _same_words(asked: str, canonical: str) -> bool:
+    """Whether half of the words that either question has besides names and numbers are the other's too."""
     wanted, known = _relation(asked, canonical), _relation(canonical, canonical)
-    if not wanted and not known:
-        return threshold
-    shared = len(wanted & known) / max(1, min(len(wanted), len(known)))
-    return threshold if shared >= 0.5 else max(threshold, OTHER_WORDS_THRESHOLD)
+    return len(wanted & known) >= min(len(wanted), len(known)) / 2
 
 
 def _relation(text: str, canonical: str) -> frozenset[str]:
     """The stems of what is neither a name nor a number of the canonical question."""
     return frozenset(stem(word) for word in _content(without_time(text)) - _marks(canonical))
+
+
+def without_names(text: str, canonical: str) -> str:
+    """The question without time, and without the names and numbers of the canonical one."""
+    marks = _marks(canonical)
+    return " ".join(token for token in tokens(without_time(text)) if token.lower() not in marks)
 
 
 def _spoken(text: str) -> tuple[str, ...]:
