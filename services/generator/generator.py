@@ -52,8 +52,8 @@ class BoundedGenerator:
             raise Overloaded(f"{self._admitted} answers are being generated or waiting; try again shortly")
         self._admitted += 1
         try:
-            async with aclosing(self._backend.generate(prompt)) as chunks:
-                async for chunk in _in_time(chunks):
+            async with aclosing(_in_time(self._backend.generate(prompt))) as chunks:
+                async for chunk in chunks:
                     yield chunk
         finally:
             self._admitted -= 1
@@ -99,15 +99,16 @@ class BoundedGenerator:
 
 async def _in_time(chunks: AsyncGenerator[Chunk, None]) -> AsyncGenerator[Chunk, None]:
     """The chunks that come before the deadline at hand. Raises DeadlineExceeded at it."""
-    while True:
-        try:
-            async with asyncio.timeout(remaining(_LONGEST_SECONDS)):
-                chunk = await anext(chunks)
-        except StopAsyncIteration:
-            return
-        except TimeoutError:
-            raise DeadlineExceeded("the answer was not complete in the time allowed") from None
-        yield chunk
+    async with aclosing(chunks):
+        while True:
+            try:
+                async with asyncio.timeout(remaining(_LONGEST_SECONDS)):
+                    chunk = await anext(chunks)
+            except StopAsyncIteration:
+                return
+            except TimeoutError:
+                raise DeadlineExceeded("the answer was not complete in the time allowed") from None
+            yield chunk
 
 
 def _check_messages(prompt: Prompt) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from typing import Any
 
 from services.common.errors import AlmanacError, Internal, InvalidRequest, Unavailable
@@ -27,21 +28,22 @@ def body(prompt: Prompt) -> Event:
     }
 
 
-async def chunks(events: AsyncIterator[Event]) -> AsyncGenerator[Chunk, None]:
-    """Events as chunks; the usage, which comes last, goes out with the finish reason.
+async def chunks(events: AsyncGenerator[Event, None]) -> AsyncGenerator[Chunk, None]:
+    """Events as chunks; the usage, which comes last, goes out with the finish reason. Closes the events with itself.
 
     A server that tells no usage is taken to give a token an event.
     """
     finish, pieces, usage = "", 0, None
-    async for event in events:
-        if "error" in event:
-            raise refusal(event["error"])
-        for choice in event.get("choices", ()):
-            finish = choice.get("finish_reason") or finish
-            if text := (choice.get("delta") or {}).get("content"):
-                pieces += 1
-                yield Chunk(text)
-        usage = event.get("usage") or usage
+    async with aclosing(events):
+        async for event in events:
+            if "error" in event:
+                raise refusal(event["error"])
+            for choice in event.get("choices", ()):
+                finish = choice.get("finish_reason") or finish
+                if text := (choice.get("delta") or {}).get("content"):
+                    pieces += 1
+                    yield Chunk(text)
+            usage = event.get("usage") or usage
     if not finish:
         raise Unavailable("the engine stopped before the answer was complete; ask again")
     yield _last(finish, usage or {"prompt_tokens": 0, "completion_tokens": pieces})
