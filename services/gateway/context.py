@@ -17,6 +17,7 @@ from services.gateway.dispatch import Answering, Dispatcher
 from services.gateway.keyring import Keyring
 from services.gateway.limits.limiter import Limiter
 from services.gateway.metrics import Metrics
+from services.gateway.searches import Searches
 from services.gateway.settings import GatewaySettings
 from services.orchestrator.graph.nodes import Nodes, connect
 
@@ -33,15 +34,18 @@ class Context:
     metrics: Metrics
     keyring: Keyring = field(init=False)
     limiter: Limiter = field(init=False)
+    searches: Searches = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "keyring", Keyring(self.catalog))
         object.__setattr__(self, "limiter", Limiter(self.settings))
+        object.__setattr__(self, "searches", Searches(self.catalog))
 
     async def close(self) -> None:
         """Close what it made itself."""
         await self.keyring.close()
         await self.limiter.close()
+        await self.searches.close()
 
 
 Opened = Callable[[GatewaySettings, Metrics], AbstractAsyncContextManager[Context]]

@@ -8,15 +8,18 @@ import pytest
 from sqlalchemy import select
 
 from pipelines.advance import Readers
+from pipelines.aggregate import Aggregator
 from pipelines.encode import encode, wanted
 from pipelines.erase import LOG, Eraser, replay_tombstones, tombstones
+from pipelines.follow import Follower
 from pipelines.rebuild import Rebuilder
-from services.catalog import answers, erasing, jobs
+from services.catalog import answers, erasing, events, jobs
 from services.catalog.commit import Recorder, VectorFile
 from services.catalog.engine import Database
 from services.catalog.reading import passages_at
 from services.catalog.records import DocumentIn, FactIn, Generation, PassageIn
-from services.catalog.state import ensure_generation
+from services.catalog.state import ensure_generation, known_collections
+from services.catalog.tables import events as log
 from services.catalog.tables import metadata
 from services.catalog.vectors import VectorFiles
 from services.common.errors import Conflict, DocumentNotFound, InvalidDocument, Unavailable
@@ -24,6 +27,7 @@ from services.common.moment import Moment, now
 from services.common.nodes.features import DOCUMENTS
 from services.common.nodes.retriever import Query, Target
 from services.common.nodes.scope import Scope
+from services.common.nodes.usage import USAGE
 from services.features.backends.feast import FeastBackend
 from services.features.features import PointInTimeFeatures
 from tests.fakes.encoder import FakeEncoder
@@ -168,6 +172,43 @@ async def test_an_erased_document_is_nowhere_at_no_moment_and_the_rest_is_as_it_
     assert len(await almanac.hits("owl", newest, target=Target.QUESTIONS)) == 1
 
 
+async def test_what_a_document_was_used_for_goes_with_it_and_so_do_notes_on_answers_that_cite_it(almanac):
+    _, _, (quoting, other, _) = await filled(almanac)
+    aggregator = Aggregator(Follower(almanac.catalog, almanac.files, None, almanac.readers, almanac.retriever), None)
+    documents = ["secret", "kept"]
+    with almanac.catalog.write() as tx:
+        for answer in (quoting, other):
+            assert events.judged(tx, TENANT, "", answer, events.Word(True, f"marker {answer}"), now())
+        events.searched(tx, [events.Search(f"s{at}", TENANT, HERE, at, documents) for at in (1, now())])
+    assert await aggregator.count() == 3
+    before = await used(almanac, *documents)
+    assert [row.values["helpful_ever"] for row in before] == [row.values["retrieved_ever"] for row in before] == [1, 1]
+    await almanac.erase("secret")
+    with almanac.catalog.write() as tx:
+        events.searched(tx, [events.Search("late", TENANT, HERE, 1, documents)])
+        told = tx.execute(select(log).where(log.c.kind.in_(events.KINDS))).all()
+    assert "secret" not in repr(told) and f"marker {quoting}" not in repr(told) and f"marker {other}" in repr(told)
+    assert await aggregator.count() == 1
+    assert [row.found for row in await used(almanac, *documents)] == [False, True]
+    await almanac.work(
+        Rebuilder(almanac.catalog, almanac.readers, almanac.retriever, almanac.features), rebuild(almanac)
+    )
+    [gone, kept] = await used(almanac, *documents)
+    assert not gone.found and kept.values["retrieved_ever"] == 2
+
+
+async def used(almanac, *documents):
+    """The rows of the view of usage in the newest record."""
+    with almanac.catalog.read() as tx:
+        [(_, _, newest)] = known_collections(tx)
+    return await almanac.features.read(Scope(TENANT, HERE, "g1", Moment(now(), newest)), USAGE, list(documents))
+
+
+def rebuild(almanac):
+    with almanac.catalog.write() as tx:
+        return erasing.ask_rebuild(tx, TENANT)
+
+
 async def test_vectors_of_the_erased_document_are_gone_and_the_others_are_where_the_catalog_says(almanac):
     _, newest, _ = await filled(almanac)
     before = await almanac.hits("owl", newest)
@@ -182,7 +223,7 @@ async def test_vectors_of_the_erased_document_are_gone_and_the_others_are_where_
     assert {doc for _, doc, _ in await almanac.hits("owl", newest)} == {"kept"}
 
 
-@pytest.mark.parametrize("step", ["_catalog", "_answers", "_index", "_rewrite", "_features", "_database"])
+@pytest.mark.parametrize("step", ["_catalog", "_answers", "_events", "_index", "_rewrite", "_features", "_database"])
 @pytest.mark.parametrize("when", ["before", "after"])
 async def test_an_erasure_killed_at_any_step_goes_on_where_it_was(almanac, monkeypatch, step, when):
     _, newest, _ = await filled(almanac)

@@ -1,11 +1,12 @@
 """Feedback on answers, and what features weigh in a search: at the gateway's door, over a real catalog."""
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
-from services.catalog import answers, events
+from services.catalog import answers, events, jobs
+from services.catalog.tables import collections, usage
 from services.catalog.tables import events as log
-from services.catalog.tables import usage
+from services.catalog.usage import HOUR_US
 from services.common.errors import MomentViolation, Unavailable
 from services.common.moment import now
 from services.common.nodes.features import DOCUMENTS, FeatureRow
@@ -93,6 +94,44 @@ async def test_a_user_who_changes_their_mind_without_end_is_stopped(app, client)
     for n in range(events.MOST_WORDS):
         assert (await client.post(door, json={"helpful": n % 2 == 0})).status_code == 200
     assert (await client.post(door, json={"helpful": True})).status_code == 409
+
+
+async def test_searches_are_logged_once_soon_after_without_their_words(app, client):
+    for _ in range(3):
+        await client.post("/v1/search", json=SEARCH)
+    assert logged(app, events.SEARCH) == []
+    await app.state.context.searches.close()
+    await app.state.context.searches.close()
+    rows = logged(app, events.SEARCH)
+    assert [row.payload["retrieved"] for row in rows] == [[HARBOUR]] * 3
+    assert all(set(row.payload) == {"at", "retrieved"} and row.recorded_at > events.WAITING for row in rows)
+    assert counted(app) == []
+
+
+async def test_what_was_retrieved_counts_from_the_end_of_its_hour_on(app):
+    hour = HOUR_US * (now() // HOUR_US)
+    early, late = (
+        events.Search(name, "local", COLLECTION, hour - before, [HARBOUR]) for name, before in (("a", 1), ("b", 0))
+    )
+    with app.state.context.catalog.write() as tx:
+        for _ in range(2):
+            events.searched(tx, [early, late])
+    assert counted(app) == [("retrieved", 1)]
+    [row] = [row for row in logged(app, events.SEARCH) if row.recorded_at > events.WAITING]
+    assert row.payload["at"] == hour and row.recorded_at == events.WAITING + hour + HOUR_US
+
+
+async def test_events_wait_while_a_past_is_still_being_imported(app, client):
+    context = app.state.context
+    with context.catalog.write() as tx:
+        job = jobs.create(tx, "local", COLLECTION, "documents", {"files": []})
+        tx.execute(update(collections).values(history_job=job.job_id))
+    await client.post(f"/v1/answers/{answered(app)}/feedback", json={"helpful": True})
+    assert counted(app) == []
+    with context.catalog.write() as tx:
+        jobs.acquire(tx, job.job_id)
+        jobs.finish(tx, job.job_id, jobs.DONE)
+    assert counted(app) == [("helpful", 1)]
 
 
 class Known:

@@ -108,6 +108,8 @@ async def find(request: Request, using: Using, caller: Asking) -> Mapping[str, A
     scope = Scope(caller.tenant, body.collection, pinned.generation.name, pinned.moment)
     weights = using.settings.rank_weights
     found = await search(using.nodes, pinned.generation, scope, text, body.limit, body.filters, weights, body.explain)
+    documents = list(dict.fromkeys(hit.located.doc_id for hit in found.hits))
+    using.searches.note(caller.tenant, body.collection, documents)
     answer = _found_json(found, pinned)
     return {**answer, **_explained(found, pinned)} if body.explain else answer
 
