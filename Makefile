@@ -5,12 +5,14 @@ BIN := .venv/bin
 READY := .venv/.ready
 TORCH := .venv-torch/bin
 TORCH_READY := .venv-torch/.ready
+VLLM := .venv-vllm/bin
+VLLM_READY := .venv-vllm/.ready
 TORCH_MODEL := all-MiniLM-L6-v2-float32
 PROTOS := $(wildcard services/protos/*.proto)
 export ALMANAC_DATA ?= ../shared/data
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test test-all test-torch test-long lint type protos
+.PHONY: help setup demo up down test test-all test-torch test-vllm test-long lint type locks protos
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -41,6 +43,7 @@ test: setup ## Unit, contract and property tests: at most 5 minutes
 test-all: test ## The above and integration, end-to-end and chaos tests in small: at most 45 minutes
 	$(BIN)/python -m pytest -q --session-timeout 2400 -m 'slow and not long'
 	$(MAKE) --no-print-directory test-torch
+	$(MAKE) --no-print-directory test-vllm
 
 test-torch: setup $(TORCH_READY) ## The encoder's contract with its torch backend, in an environment of its own
 	$(BIN)/almanac models pull $(TORCH_MODEL)
@@ -52,6 +55,15 @@ $(TORCH_READY): infra/torch-requirements.txt
 	$(TORCH)/python -m pip install -qq --disable-pip-version-check -r $<
 	@touch $@
 
+test-vllm: setup $(VLLM_READY) ## The generator's contract with vLLM on the CPU, in an environment of its own
+	$(VLLM)/python -m pytest -q --noconftest --timeout 300 tests/contract/test_generator.py tests/unit/test_generator_vllm.py
+
+$(VLLM_READY): infra/vllm-requirements.txt
+	test -x $(VLLM)/python || $(PYTHON) -m venv .venv-vllm
+	@echo "Installing vLLM (about 2.4 GB on disk) ..."
+	$(VLLM)/python -m pip install -qq --disable-pip-version-check --no-deps -r $<
+	@touch $@
+
 test-long: setup ## The full counts of every property and chaos test
 	ALMANAC_PROPERTY_ROWS=100000 ALMANAC_CHAOS_KILLS=60 $(BIN)/python -m pytest -q --timeout 3600
 
@@ -60,6 +72,15 @@ lint: setup ## Style
 
 type: setup ## Types
 	$(BIN)/mypy
+
+locks: setup ## Lock, with hashes, what the image of each service installs
+	@for lock in infra/locks/*.txt; do target=$$(basename $$lock .txt); \
+		case $$target in admin) extras='--extra admin --extra catalog -c infra/constraints.txt';; \
+			orchestrator) extras='--extra orchestrator --extra s3 -c infra/constraints.txt';; \
+			generator-gpu) extras='--extra generator --extra vllm';; \
+			*) extras="--extra $$target -c infra/constraints.txt";; esac; \
+		$(BIN)/uv pip compile -q pyproject.toml $$extras --generate-hashes --no-header \
+			--python-version 3.11 --python-platform linux -o $$lock || exit 1; done
 
 protos: setup ## Regenerate the stubs of services/protos
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. $(PROTOS)

@@ -109,8 +109,8 @@ def simulate(arrivals: Arrivals, policy: Policy, load_seconds: float, budget: fl
     first, last = arrivals[0][0], arrivals[-1][0]
     return {
         "cold": round(cold / len(arrivals), 4),
-        "wait_s": round(waited / len(arrivals), 4),
-        "residency": round(engine.resident(last) / ((last - first) * len(names)), 4),
+        "wait_s": round(waited / len(arrivals), 6),
+        "residency": round(engine.resident(last) / ((last - first) * len(names)), 6),
     }
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from services.common.logging import configure
 from services.common.memory import share_heaps
 from services.orchestrator.app import add_tasks, create_app, start_sweeper
-from services.orchestrator.graph.names import ANSWER_QUEUE, INGEST_QUEUE
 from services.orchestrator.runtime import Runtime
 from services.orchestrator.settings import WorkerSettings
 
@@ -23,7 +22,7 @@ def main() -> None:
             "worker",
             "--pool=threads",
             f"--concurrency={settings.worker_threads}",
-            f"--queues={ANSWER_QUEUE},{INGEST_QUEUE}",
+            f"--queues={','.join(settings.worker_queues)}",
             f"--loglevel={settings.log_level}",
             "--without-gossip",
             "--without-mingle",

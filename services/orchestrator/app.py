@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
+from pathlib import Path
 
 from celery import Celery, Task
 
-from services.catalog.orphans import sweep_orphans
 from pipelines.aggregate import Aggregator
+from services.catalog.distributions import roll_up
+from services.catalog.orphans import sweep_orphans
+from services.common.probe import BEAT
 from services.common.telemetry import TRACEPARENT
 from services.orchestrator import advancing, answering, uploads
+from services.orchestrator.counting import Counting
 from services.orchestrator.following import Following
 from services.orchestrator.graph.names import ADVANCE_TASK, ANSWER_QUEUE, ANSWER_TASK, INGEST_QUEUE, INGEST_TASK
-from services.orchestrator.counting import Counting
 from services.orchestrator.graph.stream import AnswerStream
 from services.orchestrator.ingesting import Ingestion, Policy
 from services.orchestrator.maintaining import workers
 from services.orchestrator.runtime import Runtime
 from services.orchestrator.settings import WorkerSettings
 from services.orchestrator.sweeping import Sweeper
+
+_BEAT_SECONDS = 5.0
 
 
 def create_app(settings: WorkerSettings) -> Celery:
@@ -65,6 +70,16 @@ def add_tasks(app: Celery, runtime: Runtime) -> None:
 def _tidy(runtime: Runtime) -> None:
     uploads.tidy(runtime.catalog, runtime.settings.uploads_dir, runtime.settings.upload_days)
     sweep_orphans(runtime.catalog, runtime.pipeline.files)
+    with runtime.catalog.write() as tx:
+        roll_up(tx)
+
+
+async def _beat(file: Path) -> None:
+    """Say, for the health check, that the loop is alive."""
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    while True:
+        await asyncio.to_thread(file.touch)
+        await asyncio.sleep(_BEAT_SECONDS)
 
 
 def start_sweeper(app: Celery, runtime: Runtime) -> None:
@@ -78,6 +93,7 @@ def start_sweeper(app: Celery, runtime: Runtime) -> None:
         partial(_tidy, runtime),
         settings.sweep_seconds,
     )
+    asyncio.run_coroutine_threadsafe(_beat(settings.run_dir / BEAT), runtime.loop)
     asyncio.run_coroutine_threadsafe(sweeper.run(), runtime.loop)
     following = Following(runtime.beside, runtime.nodes.retriever, settings.sweep_seconds)
     asyncio.run_coroutine_threadsafe(following.run(), runtime.loop)

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Annotated
+
+from pydantic import Field, field_validator
+from pydantic_settings import NoDecode
 
 from services.common.settings import Settings
+from services.orchestrator.graph.names import ANSWER_QUEUE, INGEST_QUEUE
+
+_QUEUES = (ANSWER_QUEUE, INGEST_QUEUE)
 
 
 class WorkerSettings(Settings):
     """Settings of the worker process."""
 
+    worker_queues: Annotated[tuple[str, ...], NoDecode] = Field(
+        _QUEUES, min_length=1, description="Comma-separated queues that a worker takes from."
+    )
     worker_threads: int = Field(32, ge=1, le=512, description="Tasks a worker holds at once; they wait, not work.")
     passage_tokens: int = Field(256, ge=32, description="Largest passage, in the encoder's tokens.")
     sweep_seconds: float = Field(2.0, gt=0, description="How often the worker looks for abandoned work.")
@@ -26,3 +35,16 @@ class WorkerSettings(Settings):
     parser_memory_mib: int = Field(1024, ge=512, description="Most memory (address space) of a parser process, in MiB.")
     parser_text_mib: int = Field(16, ge=1, description="Most text of one document or row, in MiB.")
     parser_unpacked_mib: int = Field(256, ge=1, description="Most that a DOCX file may unpack to, in MiB.")
+
+    @field_validator("worker_queues", mode="before")
+    @classmethod
+    def _split(cls, given: object) -> object:
+        """Names come as one comma-separated text."""
+        return tuple(name.strip() for name in given.split(",")) if isinstance(given, str) else given
+
+    @field_validator("worker_queues")
+    @classmethod
+    def _known(cls, queues: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := set(queues) - set(_QUEUES):
+            raise ValueError(f"no queue is named {', '.join(sorted(unknown))}; there are {', '.join(_QUEUES)}")
+        return queues
