@@ -75,7 +75,11 @@ def _named(cosine: float) -> Rule:
 
 
 def _ruled(limits: Limits) -> Rule:
-    return lambda asked, candidates: choose(asked, candidates, limits)
+    def rule(asked: str, candidates: Sequence[Candidate]) -> str | None:
+        chosen = choose(asked, candidates, limits)
+        return chosen.key if chosen else None
+
+    return rule
 
 
 def _row(cases: Iterable[Case], rule: Rule) -> Figures:

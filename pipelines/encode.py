@@ -24,7 +24,7 @@ CALL_SECONDS = 300.0
 
 
 def wanted(rows: Iterable[Row], tenant: str, collection: str) -> dict[str, str]:
-    """Item id → the text embedded: the passages of documents and the canonical questions of facts."""
+    """Item id → the text embedded: the passages of documents, the canonical questions of facts and their phrasings."""
     items: dict[str, str] = {}
     for row in rows:
         if isinstance(row, DocumentIn):
@@ -32,6 +32,7 @@ def wanted(rows: Iterable[Row], tenant: str, collection: str) -> dict[str, str]:
         else:
             # The first wording of a question is the one on record.
             items.setdefault(row.question_key(tenant, collection), row.question)
+            items |= row.phrased(tenant, collection)
     return items
 
 

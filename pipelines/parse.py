@@ -18,8 +18,11 @@ from services.common.moment import parse_instant, parse_span
 MAX_ID = 512
 _DOCUMENT_FIELDS = {"id", "title", "text", "uri", "valid_from", "valid_to", "metadata", "recorded_at"}
 _FACT_FIELDS = {
-    "question_id", "question", "answer", "also_accepted", "valid_from", "valid_to", "source", "recorded_at",
+    "question_id", "question", "answer", "also_accepted", "phrasings", "source", "valid_from", "valid_to",
+    "recorded_at",
 }  # fmt: skip
+_NESTED = ("metadata", "also_accepted", "phrasings")
+MAX_PHRASINGS = 64
 
 
 def parse_row(fields: Any) -> Row:
@@ -31,7 +34,7 @@ def parse_row(fields: Any) -> Row:
 
 def parse_cells(fields: Mapping[str, Any]) -> Row:
     """A table's row: what a JSON object nests stands in a cell as JSON."""
-    nested = {name: _nested(name, value) for name, value in fields.items() if name in ("metadata", "also_accepted")}
+    nested = {name: _nested(name, value) for name, value in fields.items() if name in _NESTED}
     return parse_row({**fields, **nested})
 
 
@@ -76,19 +79,32 @@ def _document(fields: Mapping[str, Any]) -> DocumentIn:
 def _fact(fields: Mapping[str, Any]) -> FactIn:
     _only(fields, _FACT_FIELDS)
     start, end = parse_span(_text(fields, "valid_from") or None, _text(fields, "valid_to") or None)
-    accepted = fields.get("also_accepted") or []
-    if not isinstance(accepted, list) or not all(_is_text(answer) for answer in accepted):
-        raise InvalidDocument("also_accepted: a list of strings is needed")
     return FactIn(
         question=_text(fields, "question", required=True),
         answer=_text(fields, "answer", required=True),
         question_id=_text(fields, "question_id", longest=MAX_ID),
-        also_accepted=tuple(accepted),
+        also_accepted=_texts(fields, "also_accepted"),
+        phrasings=_phrasings(fields),
         source=_text(fields, "source"),
         valid_from=start,
         valid_to=end,
         recorded_at=_recorded_at(fields),
     )
+
+
+def _texts(fields: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    listed = fields.get(name) or []
+    if not isinstance(listed, list) or not all(_is_text(text) for text in listed):
+        raise InvalidDocument(f"{name}: a list of strings is needed")
+    return tuple(listed)
+
+
+def _phrasings(fields: Mapping[str, Any]) -> tuple[str, ...]:
+    """Each once, without those that are the question itself."""
+    found = tuple(dict.fromkeys(text.strip() for text in _texts(fields, "phrasings")))
+    if len(found) > MAX_PHRASINGS or any(len(text) > 4_096 or not text for text in found):
+        raise InvalidDocument(f"phrasings: at most {MAX_PHRASINGS}, each of 1 to 4096 characters")
+    return tuple(text for text in found if text != fields["question"])
 
 
 def _only(fields: Mapping[str, Any], known: set[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, insert, select
@@ -99,17 +99,31 @@ class Recorder:
 
     def fact(self, row: FactIn) -> bool:
         """Record a fact; False if the newest record says so already. Raises InvalidDocument like `document`."""
-        check_text(row.question, row.answer, row.question_id, row.source, *row.also_accepted)
+        check_text(row.question, row.answer, row.question_id, row.source, *row.also_accepted, *row.phrasings)
         question = row.question_key(self._tenant, self._collection)
         recorded = self._ledger.next(row.recorded_at)
         current = current_pieces(self._tx, fact_extents, "fact_id", {"question_key": question})
         fact = row.fact_id(self._tenant, self._collection)
         start = OPEN_START if row.valid_from is None else row.valid_from
         change = splice(current, _span(current, start, row.valid_to), fact)
-        if not change.add:
+        asked = self._unasked(row, question)
+        if not change.add and not asked:
             return False
         self._ledger.give(recorded)
-        self._ask(row, question, recorded)
+        self._ask(row, question, asked, recorded)
+        if change.add:
+            self._answer(row, question, fact, current, change, recorded)
+        return True
+
+    def _answer(
+        self,
+        row: FactIn,
+        question: str,
+        fact: str,
+        current: Sequence[Piece[str]],
+        change: Splice[str],
+        recorded: int,
+    ) -> None:
         self._tx.execute(
             insert_new(self._tx, facts).values(
                 fact_id=fact,
@@ -121,7 +135,6 @@ class Recorder:
         )
         self._lay_facts(question, current, change, recorded)
         self._event("fact", recorded, {"question_key": question, "fact_id": fact})
-        return True
 
     def end_fact(
         self, question: str, valid_from: int | None = None, valid_to: int | None = None, recorded_at: int | None = None
@@ -213,17 +226,26 @@ class Recorder:
             ],
         )
 
-    def _ask(self, row: FactIn, question: str, recorded: int) -> None:
-        self._tx.execute(
-            insert_new(self._tx, questions).values(
-                question_key=question,
-                **self._here,
-                question_id=row.question_id,
-                question=row.question,
-                digest=digest(row.question),
-                recorded_at=recorded,
+    def _unasked(self, row: FactIn, question: str) -> dict[str, str]:
+        """The question and its phrasings, by key, as far as they are not on record. Its first text is the one kept."""
+        texts = {question: row.question, **row.phrased(self._tenant, self._collection)}
+        known = select(questions.c.question_key).where(questions.c.question_key.in_(texts))
+        kept = set(self._tx.execute(known).scalars())
+        return {key: text for key, text in texts.items() if key not in kept}
+
+    def _ask(self, row: FactIn, question: str, asked: Mapping[str, str], recorded: int) -> None:
+        for key, text in asked.items():
+            self._tx.execute(
+                insert(questions).values(
+                    question_key=key,
+                    **self._here,
+                    question_id=row.question_id,
+                    question=text,
+                    digest=digest(text),
+                    recorded_at=recorded,
+                    phrasing_of=None if key == question else question,
+                )
             )
-        )
 
     def _event(self, kind: str, recorded: int, payload: dict[str, str]) -> None:
         row = {"event_id": str(uuid.uuid4()), **self._here, "recorded_at": recorded, "kind": kind, "payload": payload}

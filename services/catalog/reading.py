@@ -77,9 +77,20 @@ def fact_at(tx: Connection, question_key: str, fact_id: str, moment: Moment) -> 
     return None if row is None else _fact(row)
 
 
+@dataclass(frozen=True, slots=True)
+class Phrasing:
+    """A text on record, and the key of the canonical question that it asks."""
+
+    question_key: str
+    text: str
+
+
+_CANONICAL = func.coalesce(questions.c.phrasing_of, questions.c.question_key).label("canonical")
+
+
 def question_named(tx: Connection, tenant: str, name: str, text: str, known_at: int) -> str | None:
-    """The key of the canonical question that reads exactly so, if it was on record at `known_at`."""
-    query = select(questions.c.question_key).where(
+    """The key of the canonical question that reads exactly so, or has such a phrasing, on record at `known_at`."""
+    query = select(_CANONICAL).where(
         questions.c.tenant == tenant,
         questions.c.collection == name,
         questions.c.digest == digest(text),
@@ -88,12 +99,12 @@ def question_named(tx: Connection, tenant: str, name: str, text: str, known_at: 
     return tx.execute(query.limit(1)).scalar_one_or_none()
 
 
-def question_texts(tx: Connection, question_keys: Iterable[str], known_at: int) -> dict[str, str]:
-    """The canonical questions on record at `known_at`, by key."""
-    query = select(questions.c.question_key, questions.c.question).where(
-        questions.c.question_key.in_(list(question_keys)), questions.c.recorded_at <= known_at
+def phrasings(tx: Connection, keys: Iterable[str], known_at: int) -> dict[str, Phrasing]:
+    """The canonical questions and other phrasings on record at `known_at`, by the keys they are indexed under."""
+    query = select(questions.c.question_key, questions.c.question, _CANONICAL).where(
+        questions.c.question_key.in_(list(keys)), questions.c.recorded_at <= known_at
     )
-    return {row.question_key: row.question for row in tx.execute(query)}
+    return {row.question_key: Phrasing(row.canonical, row.question) for row in tx.execute(query)}
 
 
 def collection(tx: Connection, tenant: str, name: str) -> Row[Any]:

@@ -74,12 +74,16 @@ class DocumentIn:
 
 @dataclass(frozen=True, slots=True)
 class FactIn:
-    """A curated answer to a canonical question over a span. Without `question_id` the question names itself."""
+    """A curated answer to a canonical question over a span. Without `question_id` the question names itself.
+
+    `phrasings` are other texts that ask it.
+    """
 
     question: str
     answer: str
     question_id: str = ""
     also_accepted: Sequence[str] = ()
+    phrasings: Sequence[str] = ()
     source: str = ""
     valid_from: int | None = None
     valid_to: int | None = None
@@ -87,6 +91,11 @@ class FactIn:
 
     def question_key(self, tenant: str, collection: str) -> str:
         return key("question", tenant, collection, self.question_id or " ".join(self.question.lower().split()))
+
+    def phrased(self, tenant: str, collection: str) -> dict[str, str]:
+        """The texts of the phrasings by the keys they are indexed under."""
+        question = self.question_key(tenant, collection)
+        return {key("phrasing", question, text): text for text in self.phrasings}
 
     def fact_id(self, tenant: str, collection: str) -> str:
         accepted = json.dumps(list(self.also_accepted), ensure_ascii=False)

@@ -106,6 +106,7 @@ questions = Table(
     Column("question", Text, nullable=False),
     Column("digest", String(64), nullable=False, comment="of the question's exact text, which is too long to index"),
     Column("recorded_at", BigInteger, nullable=False),
+    Column("phrasing_of", String(36), comment="the key of the question that this one asks in other words, if it does"),
     Index("questions_by_record", "tenant", "collection", "recorded_at"),
     Index("questions_by_text", "tenant", "collection", "digest"),
 )
@@ -210,6 +211,17 @@ usage = Table(
     Column("recorded_at", BigInteger, primary_key=True),
     Column("times", Integer, nullable=False, comment="below 0 where a later word took an earlier one back"),
     Index("usage_by_record", "tenant", "collection", "recorded_at"),
+)
+
+distributions = Table(
+    "distributions",
+    metadata,
+    Column("tenant", _name(64), primary_key=True),
+    Column("collection", _name(128), primary_key=True),
+    Column("hour", BigInteger, primary_key=True, comment="its start"),
+    Column("measure", String(32), primary_key=True),
+    Column("counts", JSON, nullable=False, comment="of answers in the measure's bins"),
+    Index("distributions_by_hour", "tenant", "hour"),
 )
 
 jobs = Table(

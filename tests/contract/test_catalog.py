@@ -13,11 +13,13 @@ from services.catalog.changes import feature_changes, index_changes
 from services.catalog.commit import Recorder, VectorFile
 from services.catalog.engine import Database
 from services.catalog.reading import (
+    Phrasing,
     document_versions,
     fact_at,
     list_collections,
     list_documents,
     passages_at,
+    phrasings,
     question_named,
 )
 from services.catalog.records import DocumentIn, FactIn, Generation, PassageIn
@@ -346,6 +348,27 @@ def test_a_question_of_any_length_is_found_by_its_text(database):
     with database.read() as tx:
         assert question_named(tx, "t", "c", text, known) == FactIn(text, "").question_key("t", "c")
         assert question_named(tx, "t", "c", text[:-1], known) is None
+
+
+def test_every_phrasing_leads_to_the_question_from_its_own_record_on(database):
+    fact = FactIn("Who led Acme?", "Ada", phrasings=("Who was Acme's boss?",))
+    question = fact.question_key("t", "c")
+    first, _ = record(database, fact)
+    assert record(database, fact)[0] == first, "nothing new"
+    later, _ = record(database, replace(fact, phrasings=("Who was Acme's boss?", "Who ran Acme?")))
+    assert later > first
+    keys = replace(fact, phrasings=("Who was Acme's boss?", "Who ran Acme?")).phrased("t", "c")
+    with database.read() as tx:
+        assert question_named(tx, "t", "c", "Who was Acme's boss?", first) == question
+        assert question_named(tx, "t", "c", "Who ran Acme?", first) is None
+        assert question_named(tx, "t", "c", "Who ran Acme?", later) == question
+        assert phrasings(tx, [question, *keys], first) == {
+            question: Phrasing(question, "Who led Acme?"),
+            next(iter(keys)): Phrasing(question, "Who was Acme's boss?"),
+        }
+        assert set(phrasings(tx, [question, *keys], later)) == {question, *keys}
+        [info] = list_collections(tx, "t")
+    assert info.facts == 1
 
 
 def test_a_snapshot_does_not_see_what_is_committed_beside_it(database):

@@ -26,6 +26,7 @@ class Fact(Strict):
     question: Words
     answer: Words
     also_accepted: list[str] | None = None
+    phrasings: list[str] | None = Field(default=None, description="Other texts that ask the question.")
     valid_from: Instant | None = None
     valid_to: Instant | None = None
     source: str | None = None

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
-from services.catalog.reading import FactAt, fact_at, question_named, question_texts
+from services.catalog.reading import FactAt, Phrasing, fact_at, phrasings, question_named
 from services.common.errors import MomentViolation
 from services.common.moment import format_instant
 from services.common.nodes.encoder import TextKind
@@ -55,10 +55,11 @@ async def _match(nodes: Nodes, question: Question, vector: Vector) -> str | None
     with calling("retriever"):
         query = Query(question.scope, Target.QUESTIONS, "", vector, CANDIDATES)
         hits = (await nodes.retriever.search(query)).hits
-    texts = await asyncio.to_thread(_texts, nodes, question, [hit.item_id for hit in hits])
-    candidates = [Candidate(hit.item_id, texts[hit.item_id], hit.dense or 0.0) for hit in hits]
+    asked = await asyncio.to_thread(_asked, nodes, question, [hit.item_id for hit in hits])
+    near = [(asked[hit.item_id], hit.dense or 0.0) for hit in hits]
+    candidates = [Candidate(one.question_key, one.text, cosine) for one, cosine in near]
     chosen = choose(question.text, await _compared(nodes, question, candidates))
-    return chosen if chosen and _at_its_time(question, texts[chosen]) else None
+    return chosen.key if chosen and _at_its_time(question, chosen.question) else None
 
 
 async def _compared(nodes: Nodes, question: Question, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
@@ -69,8 +70,8 @@ async def _compared(nodes: Nodes, question: Question, candidates: Sequence[Candi
     texts = [without_names(text, one.question) for one in unsure for text in (question.text, one.question)]
     with calling("encoder"):
         vectors = await nodes.encoder.encode(question.generation.encoder, TextKind.QUERY, texts)
-    alike = {one.key: float(a @ b) for one, a, b in zip(unsure, vectors[::2], vectors[1::2], strict=True)}
-    return [replace(one, alike=alike.get(one.key)) for one in candidates]
+    alike = {one: float(a @ b) for one, a, b in zip(unsure, vectors[::2], vectors[1::2], strict=True)}
+    return [replace(one, alike=alike.get(one)) for one in candidates]
 
 
 def _at_its_time(question: Question, canonical: str) -> bool:
@@ -81,12 +82,12 @@ def _at_its_time(question: Question, canonical: str) -> bool:
     return format_instant(question.moment.as_of).startswith(f"{year:04d}-")
 
 
-def _texts(nodes: Nodes, question: Question, keys: list[str]) -> dict[str, str]:
+def _asked(nodes: Nodes, question: Question, keys: list[str]) -> dict[str, Phrasing]:
     with nodes.catalog.read() as tx:
-        texts = question_texts(tx, keys, question.moment.known_at)
-    if len(texts) < len(set(keys)):
+        found = phrasings(tx, keys, question.moment.known_at)
+    if len(found) < len(set(keys)):
         raise MomentViolation("the retriever gave a canonical question that was not on record at the moment")
-    return texts
+    return found
 
 
 def _fact(nodes: Nodes, question: Question, question_key: str, fact_id: str) -> FactAt | None:

@@ -78,7 +78,9 @@ def _marks(text: str) -> frozenset[str]:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A canonical question near the asked one. `alike`: the cosine of what the two ask about the names, if it is known.
+    """A phrasing of the canonical question `key`, near the asked one.
+
+    `alike`: the cosine of what the two ask about the names, if it is known.
 
     Vectors know names best: two questions about one long name are near each other whatever they ask about it.
     """
@@ -106,14 +108,14 @@ class Limits:
 LIMITS = Limits()
 
 
-def choose(asked: str, candidates: Sequence[Candidate], limits: Limits = LIMITS) -> str | None:
-    """The key of the canonical question that is asked, None if it is none of them or it cannot be told which.
+def choose(asked: str, candidates: Sequence[Candidate], limits: Limits = LIMITS) -> Candidate | None:
+    """The phrasing that is asked, None if it is none of them or it cannot be told which question is.
 
     The same words match whatever the cosine; otherwise the nearest of those that agree, if it leads by the margin any
     that asks with other words.
     """
     same = {_spoken(asked), _spoken(without_time(asked))}
-    exact = next((one.key for one in candidates if _spoken(one.question) in same), None)
+    exact = next((one for one in candidates if _spoken(one.question) in same), None)
     return exact or _nearest(asked, candidates, limits)
 
 
@@ -123,13 +125,13 @@ def doubtful(asked: str, candidates: Sequence[Candidate], limits: Limits = LIMIT
     return [one for one in near if not _bare(asked, one.question) and not _same_words(asked, one.question)]
 
 
-def _nearest(asked: str, candidates: Sequence[Candidate], limits: Limits) -> str | None:
+def _nearest(asked: str, candidates: Sequence[Candidate], limits: Limits) -> Candidate | None:
     near = [one for one in candidates if _near(asked, one, limits) and _asks_the_same(asked, one, limits)]
     if not near:
         return None
     best = max(near, key=lambda one: one.cosine)
-    within = [one.question for one in near if one.cosine > best.cosine - limits.margin]
-    return best.key if all(_content(other) == _content(best.question) for other in within) else None
+    others = [one for one in near if one.key != best.key and one.cosine > best.cosine - limits.margin]
+    return best if all(_content(one.question) == _content(best.question) for one in others) else None
 
 
 def _near(asked: str, candidate: Candidate, limits: Limits) -> bool:

@@ -79,3 +79,22 @@ def upgrade() -> None:
             comment="the end of the lease of the worker that brings it up to the record",
         ),
     )
+    op.add_column(
+        "questions",
+        sa.Column(
+            "phrasing_of",
+            sa.String(36),
+            nullable=True,
+            comment="the key of the question that this one asks in other words, if it does",
+        ),
+    )
+    op.create_table(
+        "distributions",
+        sa.Column("tenant", _name(64), nullable=False),
+        sa.Column("collection", _name(128), nullable=False),
+        sa.Column("hour", sa.BigInteger(), nullable=False, comment="its start"),
+        sa.Column("measure", sa.String(32), nullable=False),
+        sa.Column("counts", sa.JSON(), nullable=False, comment="of answers in the measure's bins"),
+        sa.PrimaryKeyConstraint("tenant", "collection", "hour", "measure"),
+    )
+    op.create_index("distributions_by_hour", "distributions", ["tenant", "hour"])
