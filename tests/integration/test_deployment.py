@@ -254,4 +254,4 @@ def test_locks_are_hashed_and_name_no_host() -> None:
         pinned = re.findall(r"^[a-z0-9][\w.\[\]-]*==", text, re.MULTILINE)
         assert pinned, file.name
         assert len(pinned) <= text.count("--hash=sha256:")
-        assert "http" not in re.sub(r"^http\w*==.*|# .*|^ +#.*", "", text, flags=re.MULTILINE), file.name
+        assert "://" not in text, file.name
