@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -86,8 +86,8 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> object:
         pytest.skip(missing.detail)
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def vllm(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Backend, None]:
+@pytest.fixture(scope="module")
+def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
     """An engine with the same model, started once."""
     if find_spec("vllm") is None:
         pytest.skip("vllm is not installed: `make test-vllm`")
@@ -99,7 +99,7 @@ async def vllm(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Backe
     model = write_checkpoint(place / "SmolLM2-135M-Instruct")
     made = open_backend(settings_of("vllm", generator_model=str(model), generator_adapters=entries))
     yield made
-    await made.close()
+    asyncio.run(made.close())
 
 
 def over_llama(llama: Any, **how: Any) -> Backend:

@@ -13,7 +13,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.metrics.loggers import StatLoggerBase
 
 from services.common.errors import InvalidRequest
-from services.common.models import ModelCache, load_manifest
+from services.common.models import ModelCache, ModelKind, find, load_manifest
 from services.common.nodes.generator import Stats
 from services.generator.settings import GeneratorSettings
 
@@ -55,15 +55,17 @@ class Meter(StatLoggerBase):  # type: ignore[misc]
 def start(settings: GeneratorSettings) -> tuple[AsyncLLM, Meter]:
     """An engine with the model loaded, and its meter. Raises InvalidRequest for a model it cannot read."""
     meter = Meter()
-    arguments = AsyncEngineArgs(**_arguments(settings))
     try:
-        engine = AsyncLLM.from_engine_args(arguments, stat_loggers=[lambda config, index: meter])
+        engine = AsyncLLM.from_engine_args(
+            AsyncEngineArgs(**arguments(settings)), stat_loggers=[lambda config, index: meter]
+        )
     except (ValueError, OSError) as error:
         raise InvalidRequest(f"vllm cannot serve {settings.generator_model!r}: {error}") from error
     return engine, meter
 
 
-def _arguments(settings: GeneratorSettings) -> dict[str, Any]:
+def arguments(settings: GeneratorSettings) -> dict[str, Any]:
+    """What the engine is started with. Raises InvalidRequest or ModelNotFound for a model it cannot read."""
     cached = settings.generator_prefix_cache
     return {
         "model": _source(settings),
@@ -86,9 +88,10 @@ def _arguments(settings: GeneratorSettings) -> dict[str, Any]:
 def _source(settings: GeneratorSettings) -> str:
     """The model's directory where the manifest has it; else what was given, a directory or a hub repository."""
     assert settings.models_dir is not None
-    model = load_manifest(settings.models_manifest).get(settings.generator_model)
-    if model is None:
+    manifest = load_manifest(settings.models_manifest)
+    if settings.generator_model not in manifest:
         return settings.generator_model
+    model = find(manifest, settings.generator_model, ModelKind.GENERATOR)
     if not any(file.name == "config.json" for file in model.files):
         raise InvalidRequest(
             f"{model.name} is a GGUF, which vllm does not read; set ALMANAC_GENERATOR_MODEL to a directory or a hub "
