@@ -128,18 +128,20 @@ class StandingRequest(_message.Message):
     def __init__(self, generation: _Optional[str] = ...) -> None: ...
 
 class StandingResponse(_message.Message):
-    __slots__ = ("exists", "points", "unbuilt", "disk_bytes", "building")
+    __slots__ = ("exists", "points", "unbuilt", "disk_bytes", "building", "memory_bytes")
     EXISTS_FIELD_NUMBER: _ClassVar[int]
     POINTS_FIELD_NUMBER: _ClassVar[int]
     UNBUILT_FIELD_NUMBER: _ClassVar[int]
     DISK_BYTES_FIELD_NUMBER: _ClassVar[int]
     BUILDING_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
     exists: bool
     points: int
     unbuilt: int
     disk_bytes: int
     building: bool
-    def __init__(self, exists: _Optional[bool] = ..., points: _Optional[int] = ..., unbuilt: _Optional[int] = ..., disk_bytes: _Optional[int] = ..., building: _Optional[bool] = ...) -> None: ...
+    memory_bytes: int
+    def __init__(self, exists: _Optional[bool] = ..., points: _Optional[int] = ..., unbuilt: _Optional[int] = ..., disk_bytes: _Optional[int] = ..., building: _Optional[bool] = ..., memory_bytes: _Optional[int] = ...) -> None: ...
 
 class ContentsRequest(_message.Message):
     __slots__ = ("generation", "tenant", "collection")

@@ -86,8 +86,9 @@ class OpenGeneration:
         return self._progress.setdefault((tenant, collection), Progress(watermark))
 
     async def standing(self) -> Standing:
-        points, unbuilt, disk = await self.run(lambda index: (index.count(), index.unbuilt(), index.disk_bytes()))
-        return Standing(points, unbuilt, disk, self._making)
+        points, unbuilt = await self.run(lambda index: (index.count(), index.unbuilt()))
+        disk, memory = await self.run(lambda index: (index.disk_bytes(), index.memory_bytes()))
+        return Standing(points, unbuilt, disk, memory, self._making)
 
     def consider_build(self) -> None:
         """Build in the background if enough was written since the last time."""

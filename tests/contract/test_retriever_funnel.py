@@ -92,6 +92,9 @@ async def test_standing_counts_all_points_of_a_generation(retriever):
     await apply(retriever, changes([point("p", recorded=(1, 5))]), tenant="rival")
     standing = await retriever.standing("g1")
     assert standing.points == 3 and 0 <= standing.unbuilt <= 3
+    assert (standing.memory_bytes > 0) == (standing.disk_bytes > 0), (
+        "both are known of engines with files here, or none"
+    )
     await retriever.erase("g1", "acme", "notes", "doc-p")
     assert (await retriever.standing("g1")).points == 2
 

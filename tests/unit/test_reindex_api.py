@@ -30,7 +30,7 @@ class Index:
     async def standing(self, name):
         if self.down:
             raise Unavailable("the retriever does not answer")
-        return Standing(7, 2, 4096, False) if name == "g1" else None
+        return Standing(7, 2, 4096, 0, False) if name == "g1" else None
 
 
 @pytest.fixture
@@ -107,7 +107,8 @@ async def test_status_tells_what_catalog_index_and_job_say(app):
         Index.down = True
         lost = (await client.get(PATH)).json()["generations"][0]["index"]
         Index.down = False
-    assert live["index"] == {"points": 7, "unbuilt": 2, "disk_bytes": 4096, "building": False} and live["job"] is None
+    sizes = {"disk_bytes": 4096, "memory_bytes": None}
+    assert live["index"] == {"points": 7, "unbuilt": 2, **sizes, "building": False} and live["job"] is None
     assert live["state"] == "live" and live["behind"] == 0
     assert built["index"] is None and built["job"]["state"] == "queued" and built["behind"] == 1
     assert lost == {"error": "the retriever does not answer"}
@@ -146,7 +147,7 @@ def command(*arguments, passed=True):
     asked = []
     verdict = {"passed": passed, "reasons": [] if passed else ["recall@10 is 0.5"], "against": "g1", "points": 9}
     verdict |= {"collections": 1, "asked": 3, "overlap@10": 0.9, "recall@10": {"g2": 0.5}, "checked_at": "2026-01-01"}
-    index = {"points": 9, "unbuilt": 0, "disk_bytes": 2**21, "building": False}
+    index = {"points": 9, "unbuilt": 0, "disk_bytes": 2**21, "memory_bytes": None, "building": False}
     one = {"name": "g2", "state": "ready", "encoder": MODEL, "dimensions": 64, "funnel": DEFAULT.to_json()}
     one |= {"behind": 0, "index": index, "verdict": verdict}
     job = {"id": "j1", "kind": "reindex", "collection": "*", "state": "done", "total": 9, "done": 9}
@@ -170,7 +171,7 @@ def test_start_sends_what_was_given_and_nothing_else():
 
 def test_status_is_one_line_a_generation():
     done, _ = command("status")
-    assert done.stdout.split("\t")[:6] == ["g2", "ready", MODEL, "64 of 64 binary x4 dbsf", "9", "2.0"]
+    assert done.stdout.split("\t")[:7] == ["g2", "ready", MODEL, "64 of 64 binary x4 dbsf", "9", "2.0", "?"]
 
 
 def test_a_failed_verification_is_told_with_its_reasons_and_exit_code_1():

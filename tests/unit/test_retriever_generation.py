@@ -43,7 +43,7 @@ class Engine:
     def count(self):
         return 0
 
-    unbuilt = disk_bytes = count
+    unbuilt = disk_bytes = memory_bytes = count
 
 
 class Build:

@@ -63,8 +63,8 @@ def status(ctx: typer.Context, as_json: AsJson = False) -> None:
     if as_json:
         print_json(found)
         return
-    columns = ("name", "state", "encoder", "funnel", "points", "MiB", "behind", "index", "verified", "job")
-    table(columns, [_row(one) for one in found["generations"]])
+    columns = ("name", "state", "encoder", "funnel", "points", "disk MiB", "memory MiB", "behind", "index")
+    table((*columns, "verified", "job"), [_row(one) for one in found["generations"]])
 
 
 @app.command()
@@ -124,12 +124,16 @@ def rebuild(ctx: typer.Context, wait: _Wait = True, as_json: AsJson = False) -> 
 
 def _row(one: dict[str, Any]) -> tuple[object, ...]:
     index, verdict, job = one["index"] or {}, one["verdict"], one["job"]
-    size = round(index["disk_bytes"] / 2**20, 1) if "disk_bytes" in index else "?"
+    sizes = (_mib(index.get(name)) for name in ("disk_bytes", "memory_bytes"))
     standing = "builds" if index.get("building") else index.get("error") or f"{index.get('unbuilt', 0)} unbuilt"
     verified = "" if verdict is None else f"{'passed' if verdict['passed'] else 'failed'} {verdict['checked_at']}"
     working = f"{job['kind']} {job['state']} {job['done']}/{job['total'] or '?'}" if job else ""
     described = (one["name"], one["state"], one["encoder"], _funnel(one))
-    return *described, index.get("points", "?"), size, one["behind"], standing, verified, working
+    return *described, index.get("points", "?"), *sizes, one["behind"], standing, verified, working
+
+
+def _mib(size: int | None) -> object:
+    return "?" if size is None else round(size / 2**20, 1)
 
 
 def _funnel(one: dict[str, Any]) -> str:

@@ -51,7 +51,7 @@ class RetrieverClient:
         found = await call(self._stub.Standing, pb.StandingRequest(generation=generation))
         if not found.exists:
             return None
-        return Standing(found.points, found.unbuilt, found.disk_bytes, found.building)
+        return Standing(found.points, found.unbuilt, found.disk_bytes, found.memory_bytes, found.building)
 
     async def contents(self, generation: str, tenant: str, collection: str) -> Contents:
         request = pb.ContentsRequest(generation=generation, tenant=tenant, collection=collection)

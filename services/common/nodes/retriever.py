@@ -87,12 +87,14 @@ class Found:
 class Standing:
     """How a generation stands. points: in the whole of it; unbuilt: those of them written since the last build.
 
-    disk_bytes: what it takes on disk, 0 where it lies elsewhere. building: whether a build is under way.
+    disk_bytes: what it takes on disk, 0 where it lies elsewhere. memory_bytes: of main memory at present, 0 where the
+    engine cannot tell. building: whether a build is under way, or waits to be tried again.
     """
 
     points: int
     unbuilt: int
     disk_bytes: int
+    memory_bytes: int
     building: bool
 
 

@@ -18,6 +18,7 @@ from services.common.errors import AlmanacError, InvalidRequest
 from services.common.models import load_manifest
 from services.common.nodes.encoder import ModelInfo
 from services.common.nodes.funnel import DEFAULT, Funnel, Fusion, Quantization, Rotation
+from services.common.nodes.retriever import Standing
 from services.gateway.bodies import Strict, documented, read_json
 from services.gateway.caller import Administering
 from services.gateway.context import Context, Using
@@ -164,10 +165,15 @@ async def _shown(context: Context, standing: generations.Standing, job: jobs.Job
     """With what the index itself says, where it answers."""
     try:
         held = await context.nodes.retriever.standing(standing.generation.name)
-        index: dict[str, Any] | None = None if held is None else asdict(held)
+        index: dict[str, Any] | None = None if held is None else _told(held)
     except AlmanacError as error:
         index = {"error": error.detail}
     return {**_described(standing), "index": index, "job": job and job_json(job)}
+
+
+def _told(held: Standing) -> dict[str, Any]:
+    """Null for what the engine cannot tell."""
+    return {**asdict(held), "disk_bytes": held.disk_bytes or None, "memory_bytes": held.memory_bytes or None}
 
 
 def _described(standing: generations.Standing) -> dict[str, Any]:

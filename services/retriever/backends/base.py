@@ -129,6 +129,10 @@ class Index(Protocol):
         """What the index takes on disk, 0 where it lies elsewhere."""
         ...
 
+    def memory_bytes(self) -> int:
+        """What the index takes of main memory at present, 0 where the engine cannot tell."""
+        ...
+
     def contents(self, tenant: str, collection: str) -> Generator[Contents]:
         """The collection's points, counted and fingerprinted in short steps; each yields what it has seen."""
         ...

@@ -178,6 +178,9 @@ class MemoryIndex:
     def disk_bytes(self) -> int:
         return 0
 
+    def memory_bytes(self) -> int:
+        return 0
+
     def contents(self, tenant: str, collection: str) -> Generator[Contents]:
         rows = self._rows.get((tenant, collection), {})
         total = sum(fingerprint(point_id, row.extent) for point_id, (_, row) in rows.items())

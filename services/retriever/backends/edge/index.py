@@ -30,6 +30,7 @@ from services.retriever.backends.edge.schema import INTEGERS, LEXICAL
 from services.retriever.backends.edge.search import Searcher
 from services.retriever.backends.edge.shard import copy_points, create_shard, fresh_name, load_shard, remove_leftovers
 from services.retriever.backends.edge.state import State
+from services.retriever.backends.residency import mapped_bytes
 
 Floats = npt.NDArray[np.float32]
 
@@ -147,6 +148,10 @@ class EdgeIndex:
     def disk_bytes(self) -> int:
         """Blocks, not lengths: storages reserve room in files with holes."""
         return sum(_blocks(Path(at, name)) for at, _, names in os.walk(self._directory) for name in names)
+
+    def memory_bytes(self) -> int:
+        """Pages of its files: the engine maps what it keeps, and says nothing of the little it allocates."""
+        return mapped_bytes(self._directory)
 
     def contents(self, tenant: str, collection: str) -> Generator[Contents]:
         seen = Contents(0, 0)

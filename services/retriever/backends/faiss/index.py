@@ -28,6 +28,7 @@ from services.retriever.backends.faiss.postings import BuiltPostings, RecentPost
 from services.retriever.backends.faiss.search import search
 from services.retriever.backends.faiss.segment import Segment, in_steps
 from services.retriever.backends.faiss.state import State
+from services.retriever.backends.residency import mapped_bytes
 
 _DELTA_SHARE = 64
 """One in so many of the built rows may lie unbuilt beside `build_above`: adding rows to an index is cheap, comparing
@@ -114,6 +115,13 @@ class FaissIndex:
 
     def disk_bytes(self) -> int:
         return sum(path.stat().st_size for path in self._directory.rglob("*") if path.is_file())
+
+    def memory_bytes(self) -> int:
+        """Pages of mapped files, and the structure, which faiss reads whole."""
+        read = 0
+        if self._segment is not None and self._state.built:
+            read = (self._segment.directory / f"{self._state.built}{COARSE}").stat().st_size
+        return mapped_bytes(self._directory) + read
 
     def contents(self, tenant: str, collection: str) -> Generator[Contents]:
         points, total = 0, 0

@@ -150,6 +150,9 @@ class QdrantIndex:
     def disk_bytes(self) -> int:
         return 0
 
+    def memory_bytes(self) -> int:
+        return 0
+
     def contents(self, tenant: str, collection: str) -> Generator[Contents]:
         points = total = 0
         if self._exists():
