@@ -111,3 +111,26 @@ async def test_a_matryoshka_models_leading_dimensions_are_of_unit_length(decoder
     cut = await encoder(decoder, tmp_path, matryoshka=True, dimensions=16).encode("qwen", TextKind.PASSAGE, TEXTS)
     leading = whole[:, :16]
     np.testing.assert_allclose(cut, leading / np.linalg.norm(leading, axis=1, keepdims=True), atol=1e-5)
+
+
+async def test_texts_are_read_once_where_the_tokenizer_gives_what_the_models_own_reading_gives(
+    decoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = encoder(decoder, tmp_path)
+    await node.load("qwen")
+    monkeypatch.setattr(SentenceTransformer, "preprocess", None)
+    assert (await node.encode("qwen", TextKind.PASSAGE, TEXTS)).shape == (3, 48)
+
+
+async def test_a_model_that_reads_texts_in_its_own_way_goes_on_doing_so(
+    decoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = SentenceTransformer.preprocess
+
+    def reversed_words(self: SentenceTransformer, texts: list[str], **given: object) -> object:
+        return own(self, [" ".join(reversed(text.split())) for text in texts], **given)
+
+    backwards = await encoder(decoder, tmp_path).encode("qwen", TextKind.PASSAGE, ["the river town"])
+    monkeypatch.setattr(SentenceTransformer, "preprocess", reversed_words)
+    vectors = await encoder(decoder, tmp_path).encode("qwen", TextKind.PASSAGE, ["town river the"])
+    np.testing.assert_allclose(vectors, backwards, atol=1e-5)
