@@ -3,12 +3,14 @@
 The wordings are those of `almanac eval asof` (`pipelines.evaluation.wording`), of several seeds; vectors come from the
 default encoder in this process. Three rules: the cosine alone; names and numbers agreeing besides; and what is asked
 about the names agreeing besides, which is the rule the graph has. `right`: matched to the question it was made of.
+`synonyms`: the same for questions whose words besides names are replaced by others that mean about the same.
 `swapped`: about somebody else, matched to any question; `original`: to the very one it was made of.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -32,6 +34,17 @@ COSINES = (0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 ALIKE = (0.0, 0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.9)
 MARGINS = (0.0, 0.01, 0.02, 0.05, 0.1)
 _CALL, _SECONDS = 64, 600.0
+SYNONYMS = {
+    "administrative center": "capital", "artistic director": "creative head", "chairman": "leader",
+    "coached": "trained", "commanded": "led", "company": "firm", "country": "nation", "detained": "held in custody",
+    "director": "head", "flown": "operated", "football team": "soccer club", "governed": "ruled", "granted": "awarded",
+    "head": "boss", "headquarters": "head office", "held power": "ruled", "hold": "bear", "home field": "home ground",
+    "home station": "broadcaster", "hosted": "presented", "housed": "kept", "imprisoned": "incarcerated",
+    "job": "occupation", "led": "managed", "lived": "resided", "located": "situated", "location": "site",
+    "municipality": "local authority", "nationality": "citizenship", "owned": "possessed", "plane": "aircraft",
+    "played": "practised", "reside": "live", "resided": "lived", "routes": "lines", "served as the": "acted as",
+    "signed onto": "joined", "sport": "discipline", "stadium": "arena", "title": "rank", "work": "practise",
+}  # fmt: skip
 
 Rule = Callable[[str, Sequence[Candidate]], str | None]
 
@@ -49,11 +62,11 @@ def measure(seeds: int) -> Figures:
     facts = undated(load_facts(data_file("asof_facts.jsonl")))
     others = load_questions(data_file("xquad.en.json"))
     made = {one.question: one for seed in range(seeds) for one in wordings(facts, others, seed)}
-    asked = [*made.values()]
+    asked = [*made.values(), *_synonyms(list(dict.fromkeys(fact.question for fact in facts)))]
     cases = asyncio.run(_cases(asked, [fact.question for fact in facts]))
     chosen = _row(cases, _ruled(LIMITS))
     return {
-        **{f"asked_{kind}": sum(one.kind == kind for one in asked) for kind in ("paraphrased", "swapped", "negative")},
+        **{f"asked_{kind}": sum(_kind(one) == kind for one in asked) for kind in sorted(set(map(_kind, asked)))},
         **chosen,
         "by_cosine_alone": [{"cosine": at, **_row(cases, _alone(at))} for at in COSINES],
         "by_cosine_and_names": [{"cosine": at, **_row(cases, _named(at))} for at in COSINES],
@@ -61,6 +74,17 @@ def measure(seeds: int) -> Figures:
         "by_alike": [{"alike": at, **_row(cases, _ruled(replace(LIMITS, alike=at)))} for at in ALIKE],
         "by_margin": [{"margin": at, **_row(cases, _ruled(replace(LIMITS, margin=at)))} for at in MARGINS],
     }
+
+
+def _synonyms(questions: Sequence[str]) -> list[Wording]:
+    """Each question with every word of the table replaced, where it has one."""
+    words = re.compile(rf"\b(?:{'|'.join(sorted(SYNONYMS, key=len, reverse=True))})\b")
+    made = [(question, words.sub(lambda found: SYNONYMS[found[0]], question)) for question in questions]
+    return [Wording("paraphrased", text, question, "synonyms") for question, text in made if text != question]
+
+
+def _kind(wording: Wording) -> str:
+    return "synonyms" if wording.rule == "synonyms" else wording.kind
 
 
 def _alone(cosine: float) -> Rule:
@@ -87,12 +111,13 @@ def _row(cases: Iterable[Case], rule: Rule) -> Figures:
     found = [(case.wording, rule(case.wording.question, case.candidates)) for case in cases]
 
     def share(kind: str, of: Callable[[Wording, str | None], bool]) -> float:
-        mine = [of(wording, key) for wording, key in found if wording.kind == kind]
+        mine = [of(wording, key) for wording, key in found if _kind(wording) == kind]
         return round(sum(mine) / len(mine), 4)
 
     return {
         "right": share("paraphrased", lambda wording, key: key == wording.meant),
         "wrong": share("paraphrased", lambda wording, key: key not in (None, wording.meant)),
+        "synonyms": share("synonyms", lambda wording, key: key == wording.meant),
         "swapped": share("swapped", lambda _, key: key is not None),
         "original": share("swapped", lambda wording, key: key == wording.meant),
         "false": share("negative", lambda _, key: key is not None),
