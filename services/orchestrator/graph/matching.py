@@ -16,11 +16,12 @@ _REQUEST = frozenset({"tell", "name", "give", "list", "say", "please"})
 _FUNCTION_WORDS = STOPWORDS | _REQUEST
 _MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
 _DAY = r"\d{1,2}(?:st|nd|rd|th)?"
-_WHEN = re.compile(
-    r"[\s,(]+(?:back\s+in|in|as\s+of|as\s+at|on|during|around|at|by)\s+(?:the\s+)?(?:year\s+|early\s+|mid[\s-]+|late\s+)?"
-    rf"(?:{_DAY}\s+(?:of\s+)?)?(?:{_MONTH}\s+)?(?:{_DAY}\s*,?\s+)?\d{{4}}(?:-\d\d(?:-\d\d)?)?[\s).?!]*$",
-    re.IGNORECASE,
+_WHEN = (
+    r"(?:back\s+in|in|as\s+of|as\s+at|on|during|around|at|by)\s+(?:the\s+)?(?:year\s+|early\s+|mid[\s-]+|late\s+)?"
+    rf"(?:{_DAY}\s+(?:of\s+)?)?(?:{_MONTH}\s+)?(?:{_DAY}\s*,?\s+)?\d{{4}}(?:-\d\d(?:-\d\d)?)?"
 )
+_CLOSING = re.compile(rf"[\s,(]+{_WHEN}[\s).?!]*$", re.IGNORECASE)
+_OPENING = re.compile(rf"^\s*{_WHEN}\s*,?\s+(?=(?:who|whom|what|which|where|when|how)\b)", re.IGNORECASE)
 
 _YEAR = re.compile(r"\d{4}")
 
@@ -35,13 +36,13 @@ _ASKS_FOR = {
 
 
 def without_time(asked: str) -> str:
-    """The question without a closing "in 2015" or "as of March 2019"; the moment says that, not the question."""
-    return _WHEN.sub("?", asked)
+    """The question without "in 2015" or "as of March 2019" at its end or start; the moment says that, not it."""
+    return _OPENING.sub("", _CLOSING.sub("?", asked))
 
 
 def named_year(asked: str) -> int | None:
-    """The year that a closing "in 2015" or "as of March 2019" names."""
-    found = _WHEN.search(asked)
+    """The year that "in 2015" or "as of March 2019" names at the end or at the start."""
+    found = _CLOSING.search(asked) or _OPENING.search(asked)
     return int(_YEAR.findall(found[0])[-1]) if found else None
 
 
