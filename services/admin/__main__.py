@@ -7,6 +7,7 @@ import typer
 from services.admin.commands import (
     documents,
     evaluate,
+    features,
     feedback,
     ingest,
     jobs,
@@ -14,6 +15,7 @@ from services.admin.commands import (
     maintain,
     migrate,
     models,
+    profiles,
     read,
     reindex,
     stack,
@@ -43,6 +45,8 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(keys.tenants_app, name="tenants")
 app.command()(keys.audit)
 app.command()(keys.usage)
+app.add_typer(features.app, name="features")
+app.add_typer(profiles.app, name="profiles")
 app.add_typer(reindex.app, name="reindex")
 app.command()(maintain.erase)
 app.add_typer(evaluate.app, name="eval")

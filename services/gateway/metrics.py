@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 _FAST = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
@@ -35,6 +35,26 @@ class Metrics:
         self.failures = Counter("almanac_answer_failures", "Answers that failed, by error.", ("type",), registry=here)
         self.degraded = Counter("almanac_answers_degraded", "Answers given without a node.", ("node",), registry=here)
         self.redispatched = Counter("almanac_answers_redispatched", "Answers sent to a second worker.", registry=here)
+        self.check_faults = Gauge(
+            "almanac_features_check_faults", "What the last check of features found.", ("tenant",), registry=here
+        )
+        self.checked_at = Gauge(
+            "almanac_features_checked_timestamp_seconds", "When features were last checked.", ("tenant",), registry=here
+        )
+        self.drift = Gauge(
+            "almanac_features_drift",
+            "Population stability index of the last check, by measure.",
+            ("tenant", "collection", "measure"),
+            registry=here,
+        )
+
+    def checked(self, tenant: str, found: Mapping[str, Any]) -> None:
+        """Show what a check of features found."""
+        self.check_faults.labels(tenant).set(len(found["faults"]))
+        self.checked_at.labels(tenant).set_to_current_time()
+        for measure in found["drift"]["measures"]:
+            if measure["psi"] is not None:
+                self.drift.labels(tenant, found["collection"], measure["name"]).set(measure["psi"])
 
     def answered(self, answer: Mapping[str, Any]) -> None:
         """Count a finished answer."""

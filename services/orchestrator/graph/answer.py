@@ -85,7 +85,10 @@ class Citation:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer with all that is needed to check it and to run it again. retrieved: the documents considered."""
+    """An answer with all that is needed to check it and to run it again.
+
+    retrieved: the documents considered. similarity: the best cosine among their passages, None without one.
+    """
 
     id: str
     question: str
@@ -101,6 +104,7 @@ class Answer:
     generation: str
     exact: bool = True
     retrieved: Sequence[str] = ()
+    similarity: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -152,6 +152,7 @@ class _Answering:
             models={"encoder": question.generation.encoder, **written.models},
             generation=question.generation.name,
             retrieved=tuple(dict.fromkeys(hit.hit.doc_id for hit in _considered(results))),
+            similarity=max((hit.hit.dense for hit in _considered(results) if hit.hit.dense is not None), default=None),
         )
 
 
