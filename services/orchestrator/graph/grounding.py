@@ -28,7 +28,7 @@ _ENDED = re.compile(r"[.!?][\"'”’)\]]*$")
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """A quote under the number it is cited by; its `title` supports what is said as well."""
+    """A quote under the number it is cited by. Its `title` is for the model to read; it supports nothing."""
 
     n: int
     quote: str
@@ -40,7 +40,7 @@ class Evidence:
 
     @property
     def statement(self) -> Statement:
-        return Statement.of(f"{self.title}. {self.quote}")
+        return Statement.of(self.quote)
 
 
 class Grounder:
@@ -60,7 +60,7 @@ class Grounder:
         self._statements = {item.n: item.statement for item in evidence}
         self._most = most
         self._quotable = list(evidence[:quotes])
-        self._all = Statement.of(" ".join(f"{item.title}. {item.quote}" for item in evidence))
+        self._all = Statement.of(" ".join(item.quote for item in evidence))
         self._buffer = ""
         self._text = ""
         self._unfinished = ""
@@ -167,7 +167,7 @@ class Grounder:
         return next(([number] for number, said in self._statements.items() if supports(said, claim)), [])
 
     def _together(self, numbers: Sequence[int]) -> Statement:
-        return Statement.of(" ".join(f"{self._evidence[n].title}. {self._evidence[n].quote}" for n in numbers))
+        return Statement.of(" ".join(self._evidence[n].quote for n in numbers))
 
     def _quote(self) -> list[str]:
         """The best quote that is not yet used and fits."""
