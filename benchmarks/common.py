@@ -97,8 +97,13 @@ class Stack:
 
     def cpu_seconds(self, process: str) -> float:
         """Processor time the process has used so far."""
-        fields = Path(f"/proc/{self.pid(process)}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return cpu_seconds(self.pid(process))
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time the process has used so far (proc(5))."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager
