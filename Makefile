@@ -56,7 +56,8 @@ $(TORCH_READY): infra/torch-requirements.txt
 	@touch $@
 
 test-vllm: setup $(VLLM_READY) ## The generator's contract with vLLM on the CPU, in an environment of its own
-	$(VLLM)/python -m pytest -q --noconftest --timeout 300 tests/contract/test_generator.py tests/unit/test_generator_vllm.py
+	$(VLLM)/python -m pytest -q --noconftest -W default --timeout 300 -k vllm \
+		tests/contract/test_generator.py tests/unit/test_generator_vllm.py
 
 $(VLLM_READY): infra/vllm-requirements.txt
 	test -x $(VLLM)/python || $(PYTHON) -m venv .venv-vllm

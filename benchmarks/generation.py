@@ -4,7 +4,8 @@ The node is the generator behind its bounds and its gRPC server, asked by its cl
 engine's own interface in the same process. Both have the same loaded model and the same prompts (a paragraph and a
 question of xquad), at 1 and at 8 streams, in turns: bare, node, bare, … so that a machine that gets slower meanwhile
 does not count. Prefix caches are off, so that every turn does the same work. One process holds all: what client and
-server cost is taken from the engine's own time.
+server cost is taken from the engine's own time; `cpu_ms_per_token` tells it on a busy machine too (for vLLM, whose
+engine is a process of its own, without what the engine uses).
 
 `--backend vllm` is measured in the environment of `make test-vllm`, with a directory or a hub repository as the model:
 `.venv-vllm/bin/python -m benchmarks.generation --backend vllm --model DIR`.
@@ -44,10 +45,12 @@ Side = Callable[[Prompt], Awaitable[Spoken]]
 
 
 class Turn(NamedTuple):
-    """One side, once: tokens a second over all streams, and the median seconds to the first text."""
+    """One side, once: tokens a second over all streams, the median seconds to the first text, and this process's
+    processor seconds a token."""
 
     per_second: float
     first: float
+    cpu: float
 
 
 def measure(settings: GeneratorSettings, rounds: int, requests: int, tokens: int) -> Figures:
@@ -74,12 +77,14 @@ def _told(streams: int, turns: Sequence[Mapping[str, Turn]], last: Turn) -> Figu
     node = [turn["node"].per_second for turn in turns]
     shares = [rate / ((bare[place] + bare[place + 1]) / 2) for place, rate in enumerate(node)]
     first = {name: statistics.median(turn[name].first for turn in turns) * 1e3 for name in ("bare", "node")}
+    cpu = {name: statistics.median(turn[name].cpu for turn in turns) * 1e3 for name in ("bare", "node")}
     return {
         f"bare_tokens_per_second_{streams}": round(statistics.median(bare), 1),
         f"node_tokens_per_second_{streams}": round(statistics.median(node), 1),
         f"share_of_bare_{streams}": round(statistics.median(shares), 3),
         f"share_of_bare_{streams}_each": [round(share, 3) for share in shares],
         **{f"{name}_first_text_ms_{streams}": round(ms) for name, ms in first.items()},
+        **{f"{name}_cpu_ms_per_token_{streams}": round(ms, 2) for name, ms in cpu.items()},
     }
 
 
@@ -92,10 +97,11 @@ async def _turn(side: Side, prompts: Sequence[Prompt], streams: int) -> Turn:
         for prompt in waiting:
             said.append(await side(prompt))
 
-    began = time.perf_counter()
+    began, used = time.perf_counter(), time.process_time()
     await asyncio.gather(*(stream() for _ in range(streams)))
-    seconds = time.perf_counter() - began
-    return Turn(sum(one.tokens for one in said) / seconds, statistics.median(one.first for one in said))
+    seconds, used = time.perf_counter() - began, time.process_time() - used
+    tokens = sum(one.tokens for one in said)
+    return Turn(tokens / seconds, statistics.median(one.first for one in said), used / tokens)
 
 
 async def _through(generator: Generator, prompt: Prompt) -> Spoken:
