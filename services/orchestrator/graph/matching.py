@@ -101,7 +101,7 @@ class Limits:
     """
 
     cosine: float = 0.8
-    alike: float = 0.75
+    alike: float = 0.7
     bare: float = 0.9
     margin: float = 0.02
 
@@ -150,9 +150,9 @@ def _bare(asked: str, canonical: str) -> bool:
 
 
 def _same_words(asked: str, canonical: str) -> bool:
-    """Whether half of the words that either question has besides names and numbers are the other's too."""
+    """Whether most of the words that either question has besides names and numbers are the other's too."""
     wanted, known = _relation(asked, canonical), _relation(canonical, canonical)
-    return len(wanted & known) >= min(len(wanted), len(known)) / 2
+    return len(wanted & known) > min(len(wanted), len(known)) / 2
 
 
 def _relation(text: str, canonical: str) -> frozenset[str]:
