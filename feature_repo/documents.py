@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from feast import Entity, FeatureService, FeatureView, Field, FileSource
+from feast import Entity, FeatureService, FeatureView, Field, FileSource, PushSource
 from feast.data_format import ParquetFormat
 from feast.types import Bool, Float64, Int64, String
 from feast.value_type import ValueType
@@ -26,6 +26,7 @@ documents_source = FileSource(
     created_timestamp_column="created",
     description="One file per stretch of a collection's record, relative to the features node's directory.",
     owner=OWNER,
+    tags={"node": "features"},
 )
 
 documents = FeatureView(
@@ -34,9 +35,21 @@ documents = FeatureView(
     ttl=timedelta(0),
     schema=[
         Field(name="present", dtype=Bool, description="False: from here on no version of the document is valid."),
-        Field(name="version_id", dtype=String, description="The valid version in the catalog."),
-        Field(name="length_chars", dtype=Int64, description="Length of the valid version's parsed text."),
-        Field(name="versions", dtype=Int64, description="How many versions the document has had so far."),
+        Field(
+            name="version_id", dtype=String, description="The valid version in the catalog.", tags={"required": "true"}
+        ),
+        Field(
+            name="length_chars",
+            dtype=Int64,
+            description="Length of the valid version's parsed text.",
+            tags={"least": "0"},
+        ),
+        Field(
+            name="versions",
+            dtype=Int64,
+            description="How many versions the document has had so far.",
+            tags={"least": "1"},
+        ),
         Field(
             name="valid_from_us",
             dtype=Int64,
@@ -84,6 +97,14 @@ usage_source = FileSource(
     tags={"node": "features"},
 )
 
+usage_push = PushSource(
+    name="usage_push",
+    batch_source=usage_source,
+    description="Counts as events fall due.",
+    owner=OWNER,
+    tags={"node": "features"},
+)
+
 usage = FeatureView(
     name="usage",
     entities=[document],
@@ -93,7 +114,7 @@ usage = FeatureView(
         for measure, what in MEASURES.items()
         for window, when in WINDOWS.items()
     ],
-    source=usage_source,
+    source=usage_push,
     online=True,
     description="What a document was used for, counted from the log of events; a row wherever a count changes.",
     owner=OWNER,

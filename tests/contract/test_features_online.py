@@ -12,7 +12,7 @@ from services.admin.valkey import valkey_argv
 from services.common.clients.features import FeaturesClient
 from services.common.errors import Conflict, InvalidRequest, ScopeMissing
 from services.common.moment import OPEN_END, OPEN_START, Moment, now, parse_instant
-from services.common.nodes.features import DOCUMENTS, FACTS, FeatureRow
+from services.common.nodes.features import DOCUMENTS, FACTS, USERS, FeatureRow
 from services.common.nodes.scope import Scope, Stretch
 from services.common.rpc.client import channel
 from services.common.rpc.server import start
@@ -170,7 +170,8 @@ async def test_materializing_again_changes_nothing(backend):
 
 
 async def test_after_the_first_time_only_what_changed_is_written(backend, monkeypatch):
-    soon = now() + 1_500_000
+    await backend.materialize(DOCUMENTS)  # loads Feast, which takes seconds
+    soon = now() + 4_000_000
     rows = [fact("soon", "future", soon, 7), fact("early", "old", EARLY, 6)]
     await append(backend, OPEN_START, 9, fact("soon", "present", LONG_AGO, 5), *rows)
     await backend.materialize(FACTS)
@@ -249,3 +250,17 @@ async def test_a_training_set_holds_what_held_at_each_instant_as_known_at_it(ser
 
 async def test_definitions_that_are_applied_change_nothing_when_applied_again(served):
     assert await served.apply(dry_run=True) == ["nothing changes"]
+
+
+async def test_what_is_pushed_after_the_first_time_reaches_it(served):
+    for end, plan in ((100, "free"), (200, "team")):
+
+        async def batches(end=end, plan=plan):
+            yield [FeatureRow("ann", True, end, end, {"plan": plan})]
+
+        begin = await served.position(USERS, "t", "c")
+        await served.append(USERS, Stretch("t", "c", begin, end), batches())
+        await served.materialize(USERS)
+        (row,) = await served.read(Scope("t", "c", "g", EVER), USERS, ["ann"], online=True)
+        assert row.values["plan"] == plan
+    await served.drop(USERS, "t", "c")

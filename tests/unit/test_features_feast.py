@@ -137,6 +137,9 @@ async def test_feast_and_the_node_define_the_same_views(backend):
             key: types[kind] for key, kind in defined.fields.items()
         }
         assert all((view.owner, view.description, view.tags, *(field.description for field in view.features)))
+    described = [*store.list_entities(), *store.list_data_sources(), *store.list_feature_services()]
+    assert len(described) >= 4 + len(VIEWS) * 2
+    assert all(one.owner and one.description and one.tags for one in described if not one.name.startswith("__"))
 
 
 async def test_an_erased_entity_leaves_the_online_store_and_every_file(backend, home):

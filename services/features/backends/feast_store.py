@@ -109,15 +109,20 @@ class FeastStore:
             store.materialize(_datetime(FEAST_SPAN.start), _datetime(until), feature_views=names)
 
     def write(self, view: View, rows: Sequence[FeatureRow]) -> None:
-        """Put rows into the online store, one an entity; blocks."""
+        """Put rows into the online store, one an entity, by way of the view's push source if it has one; blocks."""
         import pandas as pd
 
         columns: dict[str, Any] = {name: [row.values[name] for row in rows] for name in view.fields}
         columns[JOIN_KEY] = [row.entity for row in rows]
         columns["event_timestamp"] = [_datetime(max(row.event, FEAST_SPAN.start)) for row in rows]
         columns["created"] = [_datetime(max(row.created, FEAST_SPAN.start)) for row in rows]
-        if rows:
-            self._open().write_to_online_store(view.name, df=pd.DataFrame(columns))
+        if not rows:
+            return
+        store, table = self._open(), pd.DataFrame(columns)
+        if (pushed := store.get_feature_view(view.name).stream_source) is not None:
+            store.push(pushed.name, table)
+        else:
+            store.write_to_online_store(view.name, df=table)
 
     def historical(self, view: View, asked: Sequence[tuple[str, int]]) -> list[Mapping[str, Value] | None]:
         """Feast's own point-in-time join of (entity key, instant), as known at that instant; blocks."""
