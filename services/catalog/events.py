@@ -11,6 +11,7 @@ No text of questions or documents goes into the log.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from services.common.nodes.usage import CITED, HELPFUL, RETRIEVED, UNHELPFUL
 
 SEARCH, ANSWER, FEEDBACK = KINDS = ("search", "answer", "feedback")
 WAITING = OPEN_END
+_REFERENCE = re.compile(r"\[(\d+(?:, ?\d+)*)\]")
 MOST_WORDS = 100
 """How often one user may say something else about one answer."""
 MOST_AT_ONCE = 10_000
@@ -229,8 +231,9 @@ def _kept(tx: Connection, tenant: str, collection: str, documents: Iterable[str]
 
 
 def _cited(found: Mapping[str, Any]) -> list[str]:
-    """The documents of an answer's citations, each once; a fact has none."""
-    named = [str(citation["doc_id"]) for citation in found.get("citations", ())]
+    """The documents that an answer's text refers to, each once. A fact has none, and evidence may go unused."""
+    numbers = {number.strip() for group in _REFERENCE.findall(found.get("answer", "")) for number in group.split(",")}
+    named = [str(citation["doc_id"]) for citation in found.get("citations", ()) if str(citation["n"]) in numbers]
     return [document for document in dict.fromkeys(named) if document]
 
 

@@ -141,12 +141,12 @@ async def filled(almanac):
     await almanac.record(document("secret", "the owl marker1", "a fox"), document("kept", "the owl sits", "a hare"))
     first = await almanac.record(document("secret", "the owl marker2", metadata={"colour": "marker3"}))
     newest = await almanac.record(FactIn("Where is the owl?", "In the tree."))
-    cited = [{"doc_id": "secret", "quote": "the owl marker1", "title": "marker"}]
+    cited = [{"n": 1, "doc_id": "secret", "quote": "the owl marker1", "title": "marker"}]
     with almanac.catalog.write() as tx:
         quoting = answers.create(tx, TENANT, HERE, {"text": "marker?"})
         answers.record(tx, quoting, 1, answers.DONE, {"answer": "marker1 [1]", "question": "?", "citations": cited})
         other = answers.create(tx, TENANT, HERE, {"text": "hare?"})
-        answers.record(tx, other, 1, answers.DONE, {"answer": "hare", "citations": [{"doc_id": "kept"}]})
+        answers.record(tx, other, 1, answers.DONE, {"answer": "hare [1]", "citations": [{"n": 1, "doc_id": "kept"}]})
         waiting = answers.create(tx, TENANT, HERE, {"text": "owl?"})
     return first, newest, (quoting, other, waiting)
 
@@ -166,7 +166,7 @@ async def test_an_erased_document_is_nowhere_at_no_moment_and_the_rest_is_as_it_
         emptied, kept = answers.get(tx, TENANT, quoting), answers.get(tx, TENANT, other)
         state, _ = answers.outcome(tx, waiting)
     assert emptied["erased"] and not emptied["answer"] and not emptied["citations"]
-    assert kept["answer"] == "hare" and state == answers.FAILED
+    assert kept["answer"] == "hare [1]" and state == answers.FAILED
     assert sorted(almanac.forgotten) == sorted([quoting, waiting])
     assert almanac.state(job) == erasing.DONE
     assert len(await almanac.hits("owl", newest, target=Target.QUESTIONS)) == 1

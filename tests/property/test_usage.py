@@ -90,10 +90,10 @@ class Traffic:
             self.send(*self.dice.choice(self.sent[-3:]), again=True)
 
     def answer(self):
-        cited = [{"doc_id": document} for document in (*self.documents(), "")]
+        cited = [{"n": n, "doc_id": document} for n, document in enumerate((*self.documents(), ""), start=1)]
         with self.catalog.write() as tx:
             made = answers.create(tx, TENANT, HERE, {})
-        found = {"citations": cited, "retrieved": [*self.documents(), "gone"]}
+        found = {"answer": "So [1]. And [2, 3, 4].", "citations": cited, "retrieved": [*self.documents(), "gone"]}
         at = self.at()
         with self.catalog.write() as tx:
             assert events.record_answer(tx, made, 1, answers.DONE, found, at)

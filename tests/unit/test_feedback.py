@@ -34,7 +34,8 @@ def answered(app, tenant="local", state=answers.DONE):
     catalog = app.state.context.catalog
     with catalog.write() as tx:
         made = answers.create(tx, tenant, COLLECTION, {})
-        found = {"citations": [{"doc_id": HARBOUR}, {"doc_id": HARBOUR}, {"doc_id": ""}], "retrieved": [HARBOUR]}
+        cited = [{"n": n, "doc_id": name} for n, name in enumerate([HARBOUR, HARBOUR, "", "port/unused"], start=1)]
+        found = {"answer": "In 1901 [1]. In 1950 [2, 3].", "citations": cited, "retrieved": [HARBOUR]}
         events.record_answer(tx, made, 1, state, found, now())
     return made
 
@@ -64,7 +65,7 @@ async def test_the_last_word_counts_and_saying_it_again_changes_nothing(app, cli
     assert counted(app) == counted(app)
 
 
-async def test_feedback_is_credited_to_each_cited_document_once(app, client):
+async def test_feedback_is_credited_once_to_each_document_that_the_text_refers_to(app, client):
     await client.post(f"/v1/answers/{answered(app)}/feedback", json={"helpful": True})
     [row] = logged(app)
     assert row.payload["cited"] == [HARBOUR] and counted(app) == [("helpful", 1)]
