@@ -20,7 +20,8 @@ import numpy as np
 from benchmarks.common import Figures, data_file, parser, publish
 from pipelines.evaluation import Targets
 from pipelines.evaluation.facts import load_facts, undated
-from pipelines.evaluation.matching import Wording, load_questions, wordings
+from pipelines.evaluation.matching import Wording, wordings
+from pipelines.evaluation.squad import load_squad
 from services.common.batches import batched
 from services.common.nodes.encoder import Encoder, TextKind, Vectors
 from services.common.rpc.deadlines import deadline
@@ -60,7 +61,7 @@ class Case:
 def measure(seeds: int) -> Figures:
     """The rules over their limits. Raises MissingData."""
     facts = undated(load_facts(data_file("asof_facts.jsonl")))
-    others = load_questions(data_file("xquad.en.json"))
+    others = [question.text for question in load_squad(data_file("xquad.en.json")).questions]
     made = {one.question: one for seed in range(seeds) for one in wordings(facts, others, seed)}
     asked = [*made.values(), *_synonyms(list(dict.fromkeys(fact.question for fact in facts)))]
     cases = asyncio.run(_cases(asked, [fact.question for fact in facts]))

@@ -5,17 +5,14 @@ Asked of facts that are valid for ever, one for each question: which of them an 
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from pipelines.evaluation.facts import FactRow, normalise
 from pipelines.evaluation.figures import Json, share
 from pipelines.evaluation.wording import RULES, entity, paraphrases, swaps
-from services.common.errors import InvalidRequest
 
 SWAPS = 3
 """Questions about somebody else, for each question."""
@@ -88,12 +85,3 @@ def matching_figures(found: Sequence[Matched]) -> dict[str, float | int]:
 
 def _matched(found: Sequence[Matched]) -> float:
     return round(share(sum(one.right for one in found), len(found)), 4)
-
-
-def load_questions(path: Path) -> list[str]:
-    """The questions of a file in SQuAD's format, in order. Raises InvalidRequest for one that is none."""
-    try:
-        articles = json.loads(path.read_text(encoding="utf-8"))["data"]
-        return [qa["question"] for article in articles for part in article["paragraphs"] for qa in part["qas"]]
-    except (ValueError, KeyError, TypeError) as error:
-        raise InvalidRequest(f"{path}: not in SQuAD's format: {error!r}") from error

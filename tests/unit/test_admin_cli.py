@@ -373,7 +373,18 @@ def test_eval_asof_imports_histories_of_its_own_and_reports_one_object(tmp_path:
             for q, a, y in rows
         )
     )
-    others.write_text(json.dumps({"data": [{"paragraphs": [{"context": "", "qas": [{"question": "Why?"}]}]}]}))
+    others.write_text(
+        json.dumps(
+            {
+                "data": [
+                    {
+                        "title": "t",
+                        "paragraphs": [{"context": "", "qas": [{"question": "Why?", "answers": [{"text": "x"}]}]}],
+                    }
+                ]
+            }
+        )
+    )
 
     def answer(request: httpx.Request) -> httpx.Response:
         body = json.loads(request.content)

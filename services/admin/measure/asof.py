@@ -13,7 +13,8 @@ from typing import Any
 from pipelines.evaluation import Json, Targets
 from pipelines.evaluation.asof import Ask, Grade, asof_figures, grade, plan
 from pipelines.evaluation.facts import YEAR, FactRow, by_question, load_facts, recorded_late, undated
-from pipelines.evaluation.matching import Matched, Wording, load_questions, matched, matching_figures, wordings
+from pipelines.evaluation.matching import Matched, Wording, matched, matching_figures, wordings
+from pipelines.evaluation.squad import load_squad
 from services.admin import jobs
 from services.admin.client import Gateway
 from services.admin.measure.run import report, require_done, together
@@ -35,7 +36,7 @@ def measure_asof(gateway: Gateway, file: Path, negatives: Path | None, sample: i
     `negatives`: questions that mean none of them, in SQuAD's format. `sample`: only so many of the questions.
     """
     facts = _sampled(load_facts(file), sample, seed)
-    others = load_questions(negatives) if negatives else []
+    others = [question.text for question in load_squad(negatives).questions] if negatives else []
     grades = _answers(gateway, recorded_late(facts, YEAR, now()))
     found = _matches(gateway, undated(facts), wordings(facts, others, seed))
     figures = asof_figures(grades) | matching_figures(found)
