@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import pytest_asyncio
 
@@ -49,6 +50,7 @@ SLOTS = {"memory": 2, "llamacpp": 2, "openai": 2, "vllm": 8}
 """Every backend, and how many prompts it decodes at once here."""
 PARAMS = [pytest.param(name, marks=[pytest.mark.slow] if name == "openai" else []) for name in SLOTS]
 WINDOW = 512
+KEY = "of the engine's own server"
 STORY = "Tell a long story about a fox and a crow who meet by a river and talk about the winter to come."
 ADAPTERS = {"plain": (), "fancy": (), "secret": ("b",)}
 """Adapters, and the tenants that may use them: all, or these."""
@@ -79,7 +81,7 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> object:
     place = tmp_path_factory.mktemp("gguf")
     entries = entries_over({name: write_gguf(place / f"{name}.gguf", seed) for seed, name in enumerate(ADAPTERS)})
     try:
-        return load(settings_of("llamacpp", generator_adapters=entries))
+        return load(settings_of("llamacpp", generator_adapters=entries), KEY)
     except ModelNotFound as missing:
         if os.environ.get("CI"):
             raise
@@ -111,7 +113,7 @@ def over_llama(llama: Any, **how: Any) -> Backend:
 
 def over_http(llama: Any, **extra: Any) -> Backend:
     url = f"{llama.listening_address}/v1"
-    return open_backend(settings_of("openai", generator_url=url, generator_extra_body=extra))
+    return open_backend(settings_of("openai", generator_url=url, generator_api_key=KEY, generator_extra_body=extra))
 
 
 @pytest_asyncio.fixture(params=PARAMS, loop_scope="module")
@@ -460,6 +462,12 @@ async def test_one_tenants_cache_never_serves_another(caching: Backend) -> None:
     for tenant in ("a", "b"):
         last = (await chunks_of(generator, prompt(context, tenant=tenant, max_tokens=2)))[-1]
         assert last.cached_tokens < 0.2 * last.prompt_tokens
+
+
+async def test_llamacpps_own_port_lets_in_only_who_has_the_key(llama: Any) -> None:
+    async with httpx.AsyncClient(base_url=llama.listening_address) as client:
+        assert (await client.get("/slots")).status_code == 401
+        assert (await client.get("/slots", headers={"Authorization": f"Bearer {KEY}"})).status_code == 200
 
 
 async def test_cancelled_answers_give_vllms_blocks_back(vllm: Backend) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import threading
 from collections.abc import AsyncGenerator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -31,15 +32,20 @@ def open_backend(settings: GeneratorSettings) -> LlamaCppBackend:
     return LlamaCppBackend(load(settings), settings)
 
 
-def load(settings: GeneratorSettings) -> xllamacpp.Server:
-    """The model in memory, its slots empty. Raises ModelNotFound, or InvalidRequest where an adapter is missing."""
+def load(settings: GeneratorSettings, key: str = "") -> xllamacpp.Server:
+    """The model in memory, its slots empty. Raises ModelNotFound, or InvalidRequest where an adapter is missing.
+
+    The engine also listens on a port of loopback; it lets in who has `key`, by default nobody.
+    """
     assert settings.models_dir is not None
     model = find(load_manifest(settings.models_manifest), settings.generator_model, ModelKind.GENERATOR)
     file = ModelCache(settings.models_dir).path(model) / model.files[0].name
     for name, entry in settings.generator_adapters.items():
         if not Path(entry.source).is_file():
             raise InvalidRequest(f"adapter {name!r}: {entry.source} is no file; give the path of a GGUF")
-    return xllamacpp.Server(_params(file, settings))
+    params = _params(file, settings)
+    params.api_keys = [key or secrets.token_urlsafe()]
+    return xllamacpp.Server(params)
 
 
 class LlamaCppBackend:
