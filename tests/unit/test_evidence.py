@@ -85,7 +85,7 @@ def test_the_budget_bounds_all_but_the_best() -> None:
 
 def test_what_is_far_behind_the_best_is_evidence_but_not_quoted() -> None:
     found, passages = candidates([passage()]), [passage()]
-    assert select(QUESTION, found, passages, np.array([9.0, 8.0, 5.1, 4.9])).quotes == 3
+    assert select(QUESTION, found, passages, np.array([9.0, 8.0, 5.6, 5.4])).quotes == 3
     apart = select(QUESTION, found, passages, np.array([9.0, 4.9, 4.8, 4.7]))
     assert (len(apart.chosen), apart.quotes) == (3, 1)
 
