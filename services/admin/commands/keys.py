@@ -81,6 +81,20 @@ def rotate(
     _show(connect(ctx).post(f"/v1/admin/keys/{key}/rotate", {"grace_seconds": grace}), as_json)
 
 
+@app.command()
+def link() -> None:
+    """Print the page's address with this home's key in it, for the browser of whoever runs the stack."""
+    from services.admin.context import gateway_key, gateway_url
+    from services.admin.failures import Failed
+
+    own = settings()
+    url = gateway_url(own)
+    key = gateway_key(own, url)
+    if not key:
+        raise Failed("there is no key to open the page with; start the stack with `almanac up`, or set ALMANAC_API_KEY")
+    typer.echo(f"{url}/#key={key}")
+
+
 @tenants_app.command(name="list")
 def list_tenants(ctx: typer.Context, as_json: AsJson = False) -> None:
     """Show every tenant that has a key or a collection."""

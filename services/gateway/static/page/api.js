@@ -1,5 +1,7 @@
 // The gateway: JSON, problem details, and server-sent events over fetch.
 
+import { askForKey, signed } from "./key.js";
+
 const QUIET_MS = 30_000; // six times the longest silence the gateway allows itself
 
 const ADVICE = {
@@ -8,6 +10,8 @@ const ADVICE = {
   "collection-not-found": "Choose another collection, or take documents into this one.",
   "document-not-found": "It may have been erased since; ask again.",
   "too-large": "Send less at a time.",
+  unauthorized: "Ask whoever runs this almanac for a key, and load the page again.",
+  forbidden: "Use a key that may do this.",
   overloaded: "Wait a moment, then try again.",
   unavailable: "Wait a moment, then try again; `almanac status` says what is not running.",
   "behind-watermark": "The newest records are still being applied; try again in a moment.",
@@ -37,13 +41,16 @@ const problemOf = async (response) => {
   return problem;
 };
 
-/** A response that is one; raises Problem. An abort stays an abort. */
+/** A response that is one; raises Problem. An abort stays an abort. A key that is asked for is asked of the reader. */
 export const request = async (path, options = {}) => {
-  const response = await fetch(path, options).catch((error) => {
+  const sent = { ...options, headers: signed(options.headers) };
+  const response = await fetch(path, sent).catch((error) => {
     throw error.name === "AbortError" ? error : unreachable();
   });
-  if (!response.ok) throw await problemOf(response);
-  return response;
+  if (response.ok) return response;
+  const problem = await problemOf(response);
+  if (response.status === 401 && (await askForKey(problem.message))) return request(path, options);
+  throw problem;
 };
 
 export const getJson = async (path) => (await request(path)).json();
