@@ -27,12 +27,15 @@ from services.catalog.ledger import Ledger
 from services.catalog.records import key
 from services.catalog.tables import answers, collections, events, jobs, usage, versions
 from services.catalog.usage import HOUR_US, rounded_up
+from services.common.batches import batched
 from services.common.errors import AnswerNotFound, Conflict
 from services.common.moment import OPEN_END, now
 from services.common.nodes.usage import CITED, HELPFUL, RETRIEVED, UNHELPFUL
 
 SEARCH, ANSWER, FEEDBACK = KINDS = ("search", "answer", "feedback")
 WAITING = OPEN_END
+_NAMES = 500
+"""Names in one query; databases limit them."""
 _REFERENCE = re.compile(r"\[(\d+(?:, ?\d+)*)\]")
 MOST_WORDS = 100
 """How often one user may say something else about one answer."""
@@ -226,7 +229,11 @@ def _kept(tx: Connection, tenant: str, collection: str, documents: Iterable[str]
     """Each document once, and none that has been erased since."""
     wanted = list(dict.fromkeys(documents))
     query = select(versions.c.doc_id).distinct().where(*_here(versions, tenant, collection))
-    held = set(tx.execute(query.where(versions.c.doc_id.in_(wanted))).scalars()) if wanted else set()
+    held = {
+        name
+        for part in batched(wanted, _NAMES)
+        for name in tx.execute(query.where(versions.c.doc_id.in_(part))).scalars()
+    }
     return [document for document in wanted if document in held]
 
 

@@ -2,8 +2,11 @@
 
 import json
 
+import pytest
+
 from tests.support import eventually
 
+pytestmark = pytest.mark.timeout(600)
 HERE = "keepers"
 QUESTION = "Who is the keeper of the northern lighthouse?"
 DOCUMENTS = [
