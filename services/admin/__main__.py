@@ -9,6 +9,7 @@ from services.admin.commands import (
     evaluate,
     features,
     feedback,
+    graph,
     ingest,
     jobs,
     keys,
@@ -35,6 +36,8 @@ app = typer.Typer(
 for command in (stack.up, stack.down, stack.status, ingest.ingest, sync.sync, read.collections, read.search, read.ask):
     app.command()(command)
 app.command()(feedback.feedback)
+app.command()(graph.graph)
+app.command()(graph.trace)
 app.command()(documents.history)
 app.command()(documents.delete)
 app.command()(migrate.migrate)

@@ -24,6 +24,8 @@ class Settings(BaseSettings):
 
     home: Path = Field(Path(".almanac"), description="Where all state lies; two homes are two independent stacks.")
     log_level: str = Field("info", description="Least severe level that is logged.")
+    metrics_port: int = Field(0, ge=0, le=65535, description="Port of the process's figures for Prometheus; 0: none.")
+    otlp_endpoint: str = Field("", description="Where traces go, OTLP over gRPC: `http://host:4317`. Default: nowhere.")
     tenant: str = Field("local", description="Who runs the stack: local requests without a key are this tenant's.")
     models_dir: Path = Field(_UNSET, description="The model cache. Default: `HOME/.cache/almanac/models`.")
     models_manifest: Path | None = Field(None, description="Another manifest than the packaged `models.toml`.")

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 
-from services.common.logging import configure
+from services.common.process import begin
 from services.common.rpc.server import serve
 from services.encoder.encoder import build
 from services.encoder.server import EncoderServicer
@@ -12,7 +12,7 @@ from services.protos.encoder_pb2_grpc import add_EncoderServicer_to_server
 
 async def main() -> None:
     settings = EncoderSettings()
-    configure("encoder", settings.log_level)
+    begin("encoder", settings)
     encoder = build(settings)
     await encoder.load(settings.encoder_model)
     await serve(

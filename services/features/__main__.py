@@ -6,7 +6,7 @@ import asyncio
 
 import structlog
 
-from services.common.logging import configure
+from services.common.process import begin
 from services.common.rpc.server import serve
 from services.features.features import PointInTimeFeatures, build
 from services.features.server import FeaturesServicer
@@ -16,7 +16,7 @@ from services.protos.features_pb2_grpc import add_FeaturesServicer_to_server
 
 async def main() -> None:
     settings = FeaturesSettings()
-    configure("features", settings.log_level)
+    begin("features", settings)
     features = build(settings)
     servicer = FeaturesServicer(features)
     preparing = asyncio.create_task(_prepare(features))

@@ -8,7 +8,7 @@ import uvicorn
 
 from services.catalog import keys
 from services.catalog.engine import Database
-from services.common.logging import configure
+from services.common.process import begin
 from services.gateway.app import create_app
 from services.gateway.locality import is_loopback
 from services.gateway.settings import GatewaySettings
@@ -16,7 +16,7 @@ from services.gateway.settings import GatewaySettings
 
 def main() -> None:
     settings = GatewaySettings()
-    configure("gateway", settings.log_level)
+    begin("gateway", settings)
     require_key_beyond_loopback(settings)
     config = uvicorn.Config(
         create_app(settings),

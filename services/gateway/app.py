@@ -19,6 +19,7 @@ from services.gateway.routes import (
     facts,
     features,
     generations,
+    graph,
     health,
     history,
     jobs,
@@ -55,6 +56,7 @@ def create_app(settings: GatewaySettings, opened: Opened = open_context) -> Fast
     add_handlers(app)
     for routes in (
         answers,
+        graph,
         chat,
         search,
         maintenance,

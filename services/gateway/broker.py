@@ -7,13 +7,14 @@ from typing import Any
 
 from celery import Celery
 from kombu.exceptions import OperationalError
+from opentelemetry.trace import SpanKind
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
-from services.common.telemetry import TRACEPARENT, traceparent
+from services.common.telemetry import TRACEPARENT, spanning, traceparent
 from services.orchestrator.graph.names import (
     ADVANCE_TASK,
     ANSWER_QUEUE,
@@ -78,13 +79,15 @@ class Broker:
 
     async def _send(self, task: str, args: list[Any], queue: str) -> None:
         again = {"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0}
+        with spanning(task, SpanKind.PRODUCER):
+            headers = {TRACEPARENT: traceparent()}
         async with asyncio.timeout(_SEND_SECONDS):
             await asyncio.to_thread(
                 self._celery.send_task,
                 task,
                 args,
                 queue=queue,
-                headers={TRACEPARENT: traceparent()},
+                headers=headers,
                 ignore_result=True,
                 retry=True,
                 retry_policy=again,

@@ -49,8 +49,10 @@ class Doorman:
 
         handed_over = dict(scope["headers"]).get(TRACEPARENT.encode(), b"").decode("latin-1")
         try:
-            with tracing(handed_over):
+            with tracing(handed_over, scope["method"]) as span:
                 await self._app(scope, receive, sending)
+                span.update_name(f"{scope['method']} {_route(scope)}")
+                span.set_attribute("http.response.status_code", status)
         except Exception:
             log.exception("request_failed", method=scope["method"], path=scope["path"])
             if not status:
@@ -60,7 +62,7 @@ class Doorman:
 
     def _count(self, scope: Scope, status: int, seconds: float) -> None:
         """A status of 0 is a client that left before there was one."""
-        route = getattr(scope.get("route"), "path", "unmatched")
+        route = _route(scope)
         self._metrics.requests.labels(scope["method"], route, str(status)).inc()
         self._metrics.request_seconds.labels(scope["method"], route).observe(seconds)
 
@@ -68,3 +70,8 @@ class Doorman:
 def _told(state: MutableMapping[str, Any]) -> list[tuple[bytes, bytes]]:
     """What whoever let the request in has to say in its response."""
     return [(name.lower().encode(), value.encode()) for name, value in state.get("told", {}).items()]
+
+
+def _route(scope: Scope) -> str:
+    """The route's pattern, never the path: a path is the client's choice."""
+    return str(getattr(scope.get("route"), "path", "unmatched"))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-_FAST = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+from services.common.metrics import SECONDS
 
 
 class Metrics:
@@ -15,20 +15,19 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = here = CollectorRegistry()
-        ProcessCollector(registry=here)
         labels = ("method", "route", "status")
         self.requests = Counter("almanac_http_requests", "HTTP requests by route and status.", labels, registry=here)
         self.request_seconds = Histogram(
             "almanac_http_request_seconds",
             "Seconds to the end of the response.",
             ("method", "route"),
-            buckets=_FAST,
+            buckets=SECONDS,
             registry=here,
         )
         self.first_text_seconds = Histogram(
             "almanac_answer_first_text_seconds",
             "Seconds from the question to its first released text.",
-            buckets=_FAST,
+            buckets=SECONDS,
             registry=here,
         )
         self.answers = Counter("almanac_answers", "Answers by grounding.", ("grounding",), registry=here)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from services.common.logging import configure
+from services.common.process import begin
 from services.common.rpc.server import serve
 from services.generator.generator import build
 from services.generator.server import GeneratorServicer
@@ -14,7 +14,7 @@ from services.protos.generator_pb2_grpc import add_GeneratorServicer_to_server
 
 async def main() -> None:
     settings = GeneratorSettings()
-    configure("generator", settings.log_level)
+    begin("generator", settings)
     generator = build(settings)
     try:
         await generator.start()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from services.common.logging import configure
 from services.common.memory import share_heaps
+from services.common.process import begin
 from services.orchestrator.app import add_tasks, create_app, start_sweeper
 from services.orchestrator.runtime import Runtime
 from services.orchestrator.settings import WorkerSettings
@@ -12,7 +12,7 @@ from services.orchestrator.settings import WorkerSettings
 def main() -> None:
     share_heaps()
     settings = WorkerSettings()
-    configure("worker", settings.log_level)
+    begin("worker", settings)
     runtime = Runtime(settings)
     app = create_app(settings)
     add_tasks(app, runtime)

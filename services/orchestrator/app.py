@@ -12,7 +12,6 @@ from pipelines.aggregate import Aggregator
 from services.catalog.distributions import roll_up
 from services.catalog.orphans import sweep_orphans
 from services.common.probe import BEAT
-from services.common.telemetry import TRACEPARENT
 from services.orchestrator import advancing, answering, uploads
 from services.orchestrator.counting import Counting
 from services.orchestrator.following import Following
@@ -55,16 +54,16 @@ def add_tasks(app: Celery, runtime: Runtime) -> None:
     @app.task(name=ANSWER_TASK, bind=True)  # type: ignore[untyped-decorator]
     def answer(task: Task, answer_id: str, attempt: int) -> None:
         stream = AnswerStream(runtime.redis, answer_id)
-        runtime.work(answering.work(runtime.nodes, stream, answer_id, attempt), task.request.get(TRACEPARENT))
+        runtime.work(answering.work(runtime.nodes, stream, answer_id, attempt), task)
 
     @app.task(name=INGEST_TASK, bind=True)  # type: ignore[untyped-decorator]
     def ingest(task: Task, job_id: str) -> None:
-        runtime.work(ingestion.take_up(job_id), task.request.get(TRACEPARENT))
+        runtime.work(ingestion.take_up(job_id), task)
 
     @app.task(name=ADVANCE_TASK, bind=True)  # type: ignore[untyped-decorator]
     def advance(task: Task, tenant: str, collection: str) -> None:
         work = advancing.work(runtime.catalog, runtime.follower, tenant, collection)
-        runtime.work(work, task.request.get(TRACEPARENT))
+        runtime.work(work, task)
 
 
 def _tidy(runtime: Runtime) -> None:

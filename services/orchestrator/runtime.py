@@ -8,6 +8,8 @@ from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any
 
+from celery import Task
+from opentelemetry.trace import SpanKind
 from redis.asyncio import Redis
 
 from pipelines.advance import Readers
@@ -22,7 +24,7 @@ from services.catalog.state import ensure_generation
 from services.catalog.vectors import VectorFiles
 from services.common.models import ModelCache, ModelKind, find, load_manifest
 from services.common.nodes.funnel import DEFAULT
-from services.common.telemetry import tracing
+from services.common.telemetry import TRACEPARENT, tracing
 from services.orchestrator.graph.nodes import Nodes, connect
 from services.orchestrator.settings import WorkerSettings
 
@@ -51,11 +53,12 @@ class Runtime:
         """Run on the loop; blocks the calling thread only."""
         return asyncio.run_coroutine_threadsafe(work, self.loop).result()
 
-    def work(self, work: Coroutine[Any, Any, Any], traceparent: str | None) -> Any:
+    def work(self, work: Coroutine[Any, Any, Any], task: Task) -> Any:
         """Like `wait`, under the trace that the task came with."""
+        handed_over = task.request.get(TRACEPARENT)
 
         async def traced() -> Any:
-            with tracing(traceparent):
+            with tracing(handed_over, task.name, SpanKind.CONSUMER):
                 return await work
 
         return self.wait(traced())

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 
-from services.common.logging import configure
+from services.common.process import begin
 from services.common.rpc.server import serve
 from services.protos.retriever_pb2_grpc import add_RetrieverServicer_to_server
 from services.retriever.retriever import build
@@ -12,7 +12,7 @@ from services.retriever.settings import RetrieverSettings
 
 async def main() -> None:
     settings = RetrieverSettings()
-    configure("retriever", settings.log_level)
+    begin("retriever", settings)
     retriever = build(settings)
     await serve(
         settings.retriever_address,

@@ -141,6 +141,7 @@ CASES = {
     ("GET", f"{A}/features/check"): Case("admin", f"{A}/features/check{IN}", works=False),
     ("POST", f"{A}/profiles"): Case("admin", f"{A}/profiles", {"plan": "p"}, operator=True, wide=True, works=False),
     ("GET", f"{A}/profiles"): Case("admin", f"{A}/profiles", wide=True, works=False),
+    ("GET", "/v1/graph"): Case("ask", "/v1/graph"),
     ("GET", "/v1/collections"): Case("ask", "/v1/collections"),
     ("GET", "/v1/collections/{collection}/changes"): Case("ask", "/v1/collections/notes/changes"),
     ("GET", "/v1/collections/{collection}/sync/{source}"): Case("ingest", "/v1/collections/notes/sync/folder"),

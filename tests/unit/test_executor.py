@@ -4,6 +4,8 @@ import asyncio
 import time
 
 import pytest
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from services.common.errors import (
     BehindWatermark,
@@ -16,7 +18,9 @@ from services.common.errors import (
     Overloaded,
     Unavailable,
 )
+from services.common.metrics import REGISTRY
 from services.common.rpc.deadlines import deadline, remaining
+from services.common.telemetry import tracing, watch
 from services.orchestrator.graph.executor import NodeFailed, Step, Trace, calling, execute
 
 
@@ -112,7 +116,7 @@ async def test_without_a_fallback_the_error_of_the_node_is_that_of_the_graph():
     trace = Trace()
     with pytest.raises(BehindWatermark, match="not yet"):
         await run(Step("one", Flaky(BehindWatermark("not yet")), 1), trace=trace)
-    assert trace.degraded == [] and trace.timings_ms == {}
+    assert trace.degraded == []
 
 
 @pytest.mark.parametrize("retries", [0, 1, 3])
@@ -286,3 +290,30 @@ async def test_timings_include_retries_and_the_fallback():
 
     await run(Step("one", Flaky(Unavailable("down")), 1, fallback=slow_fallback), trace=trace)
     assert trace.timings_ms["one"] >= 45
+
+
+async def test_the_trace_tells_how_each_step_went():
+    trace, broken = Trace(), Flaky(Unavailable("no"), Unavailable("no"), Unavailable("no"))
+    steps = (
+        Step("encode", giving(1), 1, node="encoder"),
+        Step("retrieve", broken, 1, ("encode",), node="retriever", retries=1, fallback=giving(None)),
+        Step("passed over", giving(1), 1, when=lambda results: False),
+    )
+    await run(*steps, trace=trace)
+    encode, retrieve = trace.steps
+    assert (encode.step, encode.tries, encode.fell_back) == ("encode", 1, False)
+    assert (retrieve.step, retrieve.node, retrieve.needs) == ("retrieve", "retriever", ("encode",))
+    assert (retrieve.tries, retrieve.fell_back) == (2, True)
+    assert retrieve.start_ms >= encode.start_ms + encode.ms
+
+
+async def test_steps_are_spans_below_the_one_at_hand_and_are_counted():
+    exporter = InMemorySpanExporter()
+    watch(SimpleSpanProcessor(exporter))
+    before = REGISTRY.get_sample_value("almanac_step_seconds_count", {"step": "encode"}) or 0
+    with tracing(None, "answer"):
+        await run(Step("encode", giving(1), 1, node="encoder"))
+    step, whole = exporter.get_finished_spans()
+    assert (step.name, step.attributes["almanac.node"], step.attributes["almanac.tries"]) == ("encode", "encoder", 1)
+    assert step.parent.span_id == whole.context.span_id
+    assert REGISTRY.get_sample_value("almanac_step_seconds_count", {"step": "encode"}) == before + 1

@@ -1,13 +1,17 @@
 """One trace from the request to the last node."""
 
+from contextlib import aclosing
+
 import pytest
 import structlog
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from services.common.clients.encoder import EncoderClient
 from services.common.nodes.encoder import TextKind
-from services.common.rpc.client import channel
+from services.common.rpc.client import channel, stream
 from services.common.rpc.server import start
-from services.common.telemetry import traceparent, tracing
+from services.common.telemetry import spanning, traceparent, tracing, watch
 from services.encoder.server import EncoderServicer
 from services.protos.encoder_pb2_grpc import add_EncoderServicer_to_server
 from tests.fakes.encoder import FakeEncoder
@@ -15,11 +19,59 @@ from tests.fakes.encoder import FakeEncoder
 GIVEN = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
+@pytest.fixture
+def spans():
+    """Every span that ends in this process."""
+    exporter = InMemorySpanExporter()
+    watch(SimpleSpanProcessor(exporter))
+    return exporter
+
+
 def test_a_trace_handed_over_is_kept_and_its_spans_differ():
     with tracing(GIVEN):
-        first, second = traceparent(), traceparent()
+        first = traceparent()
+        with spanning("inner"):
+            second = traceparent()
     assert first.split("-")[1] == second.split("-")[1] == GIVEN.split("-")[1]
     assert len({GIVEN, first, second}) == 3
+
+
+def test_spans_lie_in_each_other(spans):
+    with tracing(GIVEN, "outer"), spanning("inner", node="encoder"):
+        pass
+    inner, outer = spans.get_finished_spans()
+    assert (inner.name, inner.attributes["almanac.node"]) == ("inner", "encoder")
+    assert inner.parent.span_id == outer.context.span_id
+    assert format(outer.parent.span_id, "016x") == GIVEN.split("-")[2]
+
+
+def test_an_error_is_told_by_its_class_alone(spans):
+    with pytest.raises(ValueError, match="a secret"), spanning("work"):
+        raise ValueError("a secret")
+    (span,) = spans.get_finished_spans()
+    assert span.status.description == "ValueError"
+    assert "a secret" not in span.to_json()
+
+
+async def test_a_stream_is_one_span_however_it_ends(spans):
+    class Call:
+        _method = b"/almanac.generator.v1.Generator/Generate"
+
+        def __call__(self, request, timeout, metadata):
+            return self
+
+        async def __aiter__(self):
+            for number in range(3):
+                yield number
+
+        def cancel(self):
+            pass
+
+    async with aclosing(stream(Call(), None)) as numbers:
+        assert await anext(numbers) == 0
+    (span,) = spans.get_finished_spans()
+    assert span.name == "almanac.generator.v1.Generator/Generate"
+    assert span.status.is_unset
 
 
 @pytest.mark.parametrize("given", [None, "", "nonsense", "00-" + "0" * 32 + "-b7ad6b7169203331-01", GIVEN.upper()])

@@ -8,11 +8,12 @@ from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from opentelemetry.trace import SpanKind
 
 from services.common.rpc.deadlines import remaining
 from services.common.rpc.server import OPTIONS
 from services.common.rpc.status import from_rpc_error
-from services.common.telemetry import TRACEPARENT, traceparent
+from services.common.telemetry import TRACEPARENT, begin, finish, spanning, traceparent
 
 CALL_SECONDS = 30.0
 """How long a call may take where no deadline is set."""
@@ -22,6 +23,8 @@ _RECONNECT = [
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
     ("grpc.use_local_subchannel_pool", 1),
+    # A name with several addresses (`dns:///encoder:8431`) is several nodes: every call goes to the next.
+    ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}'),
 ]
 
 
@@ -39,25 +42,32 @@ def translated() -> Iterator[None]:
         raise from_rpc_error(error) from None
 
 
-def _metadata() -> tuple[tuple[str, str], ...]:
-    return ((TRACEPARENT, traceparent()),)
+def _named(method: Any) -> str:
+    """`almanac.NODE.v1.Node/Call`, which gRPC's callables keep to themselves."""
+    return bytes(getattr(method, "_method", b"/call")).decode()[1:]
 
 
 async def call(method: Any, request: Any, seconds: float = CALL_SECONDS) -> Any:
     """A call with one response, bounded by the deadline at hand."""
-    with translated():
-        return await method(request, timeout=remaining(seconds), metadata=_metadata())
+    with spanning(_named(method), SpanKind.CLIENT), translated():
+        return await method(request, timeout=remaining(seconds), metadata=((TRACEPARENT, traceparent()),))
 
 
 async def stream(method: Any, request: Any, seconds: float = CALL_SECONDS) -> AsyncGenerator[Any, None]:
     """A call with many responses; closing the iterator cancels it."""
-    with translated():
-        running = method(request, timeout=remaining(seconds), metadata=_metadata())
-        try:
+    span = begin(_named(method), SpanKind.CLIENT)
+    running = method(request, timeout=remaining(seconds), metadata=((TRACEPARENT, traceparent(span)),))
+    error: BaseException | None = None
+    try:
+        with translated():
             async for response in running:
                 yield response
-        finally:
-            running.cancel()
+    except BaseException as raised:
+        error = None if isinstance(raised, GeneratorExit) else raised
+        raise
+    finally:
+        running.cancel()
+        finish(span, error)
 
 
 async def healthy(address: str, seconds: float = 1.0) -> bool:

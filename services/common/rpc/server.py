@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from grpc_health.v1.health import aio as health
 from grpc_reflection.v1alpha import reflection
 
 from services.common.errors import AlmanacError, Internal
+from services.common.metrics import CALL_SECONDS, CALLS
 from services.common.rpc.deadlines import deadline
 from services.common.rpc.status import TYPE_KEY
 from services.common.telemetry import TRACEPARENT, tracing
@@ -36,8 +39,8 @@ class _Doorman(grpc.aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
         handler = await continuation(handler_call_details)
-        method = str(handler_call_details.method)
-        if handler is None or method.startswith("/grpc."):
+        method = str(handler_call_details.method).removeprefix("/")
+        if handler is None or method.startswith("grpc."):
             return handler
         wrap = _stream if handler.response_streaming else _unary
         make = {
@@ -54,25 +57,42 @@ class _Doorman(grpc.aio.ServerInterceptor):
 
 def _unary(inner: Any, method: str) -> Any:
     async def handle(request: Any, context: Any) -> Any:
-        try:
-            with deadline(context.time_remaining() or NO_DEADLINE_SECONDS), tracing(_traceparent(context)):
-                return await inner(request, context)
-        except Exception as error:
-            await _abort(context, error, method)
+        with _counted(method, context):
+            try:
+                with deadline(context.time_remaining() or NO_DEADLINE_SECONDS), tracing(_traceparent(context), method):
+                    return await inner(request, context)
+            except Exception as error:
+                await _abort(context, error, method)
 
     return handle
 
 
 def _stream(inner: Any, method: str) -> Any:
     async def handle(request: Any, context: Any) -> AsyncIterator[Any]:
-        try:
-            with deadline(context.time_remaining() or NO_DEADLINE_SECONDS), tracing(_traceparent(context)):
-                async for response in inner(request, context):
-                    yield response
-        except Exception as error:
-            await _abort(context, error, method)
+        with _counted(method, context):
+            try:
+                with deadline(context.time_remaining() or NO_DEADLINE_SECONDS), tracing(_traceparent(context), method):
+                    async for response in inner(request, context):
+                        yield response
+            except Exception as error:
+                await _abort(context, error, method)
 
     return handle
+
+
+@contextmanager
+def _counted(method: str, context: Any) -> Iterator[None]:
+    began = time.perf_counter()
+    code = grpc.StatusCode.CANCELLED
+    try:
+        yield
+        code = grpc.StatusCode.OK
+    except grpc.aio.AbortError:
+        code = context.code()
+        raise
+    finally:
+        CALLS.labels(method, code.name).inc()
+        CALL_SECONDS.labels(method).observe(time.perf_counter() - began)
 
 
 def _traceparent(context: Any) -> str:

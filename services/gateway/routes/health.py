@@ -7,10 +7,11 @@ from collections.abc import Awaitable
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
-from prometheus_client import CONTENT_TYPE_LATEST
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
+from services.common.metrics import REGISTRY
 from services.common.rpc.client import healthy
 from services.gateway.context import Context, Using
 
@@ -46,7 +47,7 @@ async def ready(using: Using) -> JSONResponse:
 
 @router.get("/metrics")
 async def metrics(using: Using) -> Response:
-    return Response(using.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+    return Response(using.metrics.exposition() + generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
 
 
 async def _in_time(probe: Awaitable[bool]) -> bool:

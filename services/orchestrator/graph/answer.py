@@ -88,6 +88,7 @@ class Answer:
     """An answer with all that is needed to check it and to run it again.
 
     retrieved: the documents considered. similarity: the best cosine among their passages, None without one.
+    trace: how each step went, in the order they began (executor.Taken).
     """
 
     id: str
@@ -105,6 +106,8 @@ class Answer:
     exact: bool = True
     retrieved: Sequence[str] = ()
     similarity: float | None = None
+    trace_id: str = ""
+    trace: Sequence[Mapping[str, Any]] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -9,8 +9,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from prometheus_client import Counter, Histogram
+
 from services.common.errors import AlmanacError, DeadlineExceeded, Internal, MomentViolation, Overloaded, Unavailable
+from services.common.metrics import REGISTRY, SECONDS
 from services.common.rpc.deadlines import deadline
+from services.common.telemetry import spanning
+
+STEP_SECONDS = Histogram("almanac_step_seconds", "Seconds a step took.", ("step",), buckets=SECONDS, registry=REGISTRY)
+STEP_RETRIES = Counter("almanac_step_retries", "Tries of a step after its first.", ("step",), registry=REGISTRY)
+STEP_FALLBACKS = Counter("almanac_step_fallbacks", "Steps whose fallback had to do.", ("step",), registry=REGISTRY)
 
 Results = Mapping[str, Any]
 """What the steps before gave, by step name; a step that was passed over gave None."""
@@ -54,15 +62,51 @@ class Step:
 
 
 @dataclass(slots=True)
-class Trace:
-    """What became of the steps: how long each took, and which nodes failed on the way."""
+class Taken:
+    """How a step went: milliseconds since the graph began, tries, and whether its fallback had to do."""
 
-    timings_ms: dict[str, float] = field(default_factory=dict)
+    step: str
+    node: str
+    needs: tuple[str, ...]
+    start_ms: float
+    ms: float = 0.0
+    tries: int = 0
+    fell_back: bool = False
+
+
+@dataclass(slots=True)
+class Trace:
+    """What became of the steps, in the order they began, and which nodes failed on the way."""
+
+    steps: list[Taken] = field(default_factory=list)
     degraded: list[str] = field(default_factory=list)
+    began: float = field(default_factory=time.perf_counter)
+
+    @property
+    def timings_ms(self) -> dict[str, float]:
+        return {taken.step: taken.ms for taken in self.steps}
 
     def lost(self, node: str) -> None:
         if node not in self.degraded:
             self.degraded.append(node)
+
+    @contextmanager
+    def taking(self, step: Step) -> Iterator[Taken]:
+        """Time the step, in the record, in the figures and as a span."""
+        taken = Taken(step.name, step.node, step.needs, self._now_ms())
+        self.steps.append(taken)
+        with spanning(step.name, node=step.node) as span:
+            try:
+                yield taken
+            finally:
+                taken.ms = round(self._now_ms() - taken.start_ms, 2)
+                span.set_attributes({"almanac.tries": taken.tries, "almanac.fell_back": taken.fell_back})
+                STEP_SECONDS.labels(step.name).observe(taken.ms / 1000)
+                STEP_RETRIES.labels(step.name).inc(max(0, taken.tries - 1))
+                STEP_FALLBACKS.labels(step.name).inc(taken.fell_back)
+
+    def _now_ms(self) -> float:
+        return round((time.perf_counter() - self.began) * 1000, 2)
 
 
 Observe = Callable[[str, float], Awaitable[None]]
@@ -77,12 +121,12 @@ async def execute(steps: Sequence[Step], trace: Trace, observe: Observe) -> dict
     async def perform(step: Step) -> None:
         for need in step.needs:
             await done[need].wait()
-        began = time.perf_counter()
-        results[step.name] = await _try(step, results, trace) if step.when(results) else None
         if step.when(results):
-            spent = (time.perf_counter() - began) * 1000
-            trace.timings_ms[step.name] = round(spent, 2)
-            await observe(step.name, spent)
+            with trace.taking(step) as taken:
+                results[step.name] = await _try(step, results, trace, taken)
+            await observe(step.name, taken.ms)
+        else:
+            results[step.name] = None
         done[step.name].set()
 
     try:
@@ -94,38 +138,39 @@ async def execute(steps: Sequence[Step], trace: Trace, observe: Observe) -> dict
     return results
 
 
-async def _try(step: Step, results: Results, trace: Trace) -> Any:
+async def _try(step: Step, results: Results, trace: Trace, taken: Taken) -> Any:
     try:
         with deadline(step.seconds):
-            return await _within(step, results)
+            return await _within(step, results, taken)
     except NodeFailed as failure:
         if step.fallback is None:
             raise failure.error from None
         trace.lost(failure.node)
+    taken.fell_back = True
     try:
         return await step.fallback(results)
     except NodeFailed as failure:
         raise failure.error from None
 
 
-async def _within(step: Step, results: Results) -> Any:
+async def _within(step: Step, results: Results, taken: Taken) -> Any:
     """The tries of a step. The node's own deadline comes first; the timeout is for one that does not keep it."""
     try:
         async with asyncio.timeout(step.seconds):
-            return await _tries(step, results)
+            return await _tries(step, results, taken)
     except TimeoutError:
         late = DeadlineExceeded(f"{step.name} took longer than {step.seconds:g} s")
         raise NodeFailed(step.node, late) from None
 
 
-async def _tries(step: Step, results: Results) -> Any:
-    for _ in range(step.retries):
+async def _tries(step: Step, results: Results, taken: Taken) -> Any:
+    while True:
+        taken.tries += 1
         try:
             return await step.run(results)
         except NodeFailed as failure:
-            if isinstance(failure.error, DeadlineExceeded):
+            if taken.tries > step.retries or isinstance(failure.error, DeadlineExceeded):
                 raise
-    return await step.run(results)
 
 
 def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:

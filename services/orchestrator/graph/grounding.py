@@ -49,8 +49,8 @@ class Grounder:
     What comes out depends on the text fed, not on how it was cut. Evidence comes best first. Every sentence given out
     is supported by the evidence or a quote of it, and ends with the numbers it rests on: " [1]" or " [1, 2]". Sentences
     that add nothing to the question and to those before are left out, and so are those that would make the answer
-    longer than MOST_WORDS. Where the first sentence is not supported, quotes are the answer, the best `quotes` as far
-    as they fit, and the model is not heard further: it is known to invent as soon as a word is that no evidence has.
+    longer than MOST_WORDS. Where the first sentence is not supported, the best quote stands in for it, as soon as a word
+    is said that no evidence has; at the end others follow it, of the best `quotes`, as far as they fit.
     """
 
     def __init__(
@@ -88,8 +88,8 @@ class Grounder:
 
     @property
     def done(self) -> bool:
-        """Whether further decoding is in vain: nothing more that is generated will be given out."""
-        return self._quoting or self._shown >= self._most
+        """Whether as many sentences were given out as may be; further decoding is in vain."""
+        return self._shown >= self._most
 
     def resume(self, prefix: str) -> None:
         """Before the first `feed`: count what an earlier attempt gave out, a last unfinished sentence too, as given."""
@@ -120,7 +120,7 @@ class Grounder:
         for sentence in self._sentences(final=True):
             if not truncated or self._buffer.strip() or _ENDED.search(_plain(sentence)):
                 released += self._judge(sentence)
-        while not self._generated and self._shown < self._most and (piece := self._quote()):
+        while (self._quoting or not self._shown) and not self.done and (piece := self._quote()):
             released += piece
         if not self._shown:
             released += self._release(ABSTENTION)
@@ -203,11 +203,11 @@ class Grounder:
 
     def _note(self, unit: str) -> None:
         """Count a sentence as given out."""
+        quoted = next((item for item in self._evidence.values() if item.quoted == unit.strip()), None)
+        self._quoting |= quoted is not None and not self._shown
         self._shown += 1
         self._words += len(unit.split())
-        quoted = next((item for item in self._evidence.values() if item.quoted == unit.strip()), None)
         if quoted is not None:
-            self._quoting = True
             self._used.add(quoted.n)
             self._said |= set(self._statements[quoted.n].stems)
         elif unit.strip() != ABSTENTION:

@@ -10,10 +10,13 @@ question says that no feature weighs anything.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
 
 from services.catalog.reading import FactAt
 from services.common.errors import Unavailable
 from services.common.rpc.deadlines import deadline
+from services.common.telemetry import trace_id
 from services.orchestrator.graph.answer import Answer, Emit, Event, Question
 from services.orchestrator.graph.citing import cite_fact
 from services.orchestrator.graph.executor import NodeFailed, Results, Step, Trace, execute
@@ -38,12 +41,18 @@ async def answer(nodes: Nodes, question: Question, emit: Emit, prefix: str = "")
     return await _Answering(nodes, question, emit, prefix).run()
 
 
+def plan() -> tuple[Step, ...]:
+    """The steps as data, of no question in particular."""
+    nobody: Any = None
+    return _Answering(nobody, nobody, nobody, "").steps()
+
+
 class _Answering:
     def __init__(self, nodes: Nodes, question: Question, emit: Emit, prefix: str) -> None:
         self._nodes, self._question, self._emit, self._prefix = nodes, question, emit, prefix
         self._trace = Trace()
 
-    def _steps(self) -> tuple[Step, ...]:
+    def steps(self) -> tuple[Step, ...]:
         """The graph as data."""
         return (
             Step("encode", self._encode, 5, node="encoder", retries=1, fallback=self._nothing),
@@ -72,7 +81,7 @@ class _Answering:
 
     async def run(self) -> Answer:
         with deadline(ANSWER_SECONDS):
-            results = await execute(self._steps(), self._trace, self._observe)
+            results = await execute(self.steps(), self._trace, self._observe)
         fact: FactAt | None = results["facts"]
         written = results["generate"] if fact is None else await self._tell(fact)
         return self._answer(written, results)
@@ -153,6 +162,8 @@ class _Answering:
             generation=question.generation.name,
             retrieved=tuple(dict.fromkeys(hit.hit.doc_id for hit in _considered(results))),
             similarity=max((hit.hit.dense for hit in _considered(results) if hit.hit.dense is not None), default=None),
+            trace_id=trace_id(),
+            trace=tuple(asdict(taken) for taken in self._trace.steps),
         )
 
 
