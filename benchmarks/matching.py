@@ -166,7 +166,7 @@ async def _encoded(encoder: Encoder, model: str, kind: TextKind, texts: Sequence
 
 def main() -> int:
     options = parser(__doc__ or "")
-    options.add_argument("--seeds", type=int, default=5, help="of how many seeds wordings are made")
+    options.add_argument("--seeds", type=int, default=3, help="of how many seeds wordings are made")
     chosen = options.parse_args()
     return publish("matching", TARGETS, chosen.json, lambda: measure(chosen.seeds))
 

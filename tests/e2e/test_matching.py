@@ -12,7 +12,7 @@ FACTS = [
     ("Who served as the CEO of Siemens?", "Joe Kaeser", "2014-08-01", "2021-02-01"),
     ("Where was Josep Rull detained?", "Estremera", "2017-11-02", "2018-07-04"),
     ("What city did Alfred Drury work in?", "Paris", "1881-01-01", "1885-01-01"),
-    ("What city did Pat Sullivan reside in?", "New York", "1910-01-01", "1933-01-01"),
+    ("What rank did Ivan Kozhedub hold?", "Colonel", "1948-01-01", "1953-01-01"),
 ]
 OTHERS = ["Who recorded the song?", "What is the capital of Norway?", "Who was the CEO of Bosch?", "When was it?"]
 
