@@ -64,20 +64,16 @@ def test_what_is_made_up_is_replaced_by_the_best_quote(made_up: str) -> None:
     assert (grounder.grounding, grounder.used) == ("quoted", [1])
 
 
-def test_after_a_quote_the_model_is_not_heard_and_later_inventions_are_dropped() -> None:
-    shown, grounder = ground("Apoel won in 1901. Supporters wear green shirts.")
-    assert (shown, grounder.done) == (FIRST.quoted, True)
-    shown, grounder = ground("Supporters wear green shirts. Kim won in 1903. Omonia moved in 1999.")
-    assert shown == "Supporters wear green shirts. [2] Omonia moved in 1999. [1]"
+def test_only_one_quote_replaces_and_later_inventions_are_dropped() -> None:
+    shown, _ = ground("Apoel won in 1901. It lost in 1902. Supporters wear green shirts. Kim won in 1903.")
+    assert shown == f"{FIRST.quoted} Supporters wear green shirts. [2]"
 
 
 def test_the_quote_comes_with_the_first_word_that_no_evidence_has() -> None:
     grounder = Grounder(EVIDENCE)
     assert grounder.feed("Omonia moved to the GSP [1, 2") == []
-    assert not grounder.done
     assert "".join(grounder.feed("] Arena in")) == FIRST.quoted
-    assert grounder.done
-    assert grounder.feed(" 1999. Supporters sing. ") + grounder.finish() == []
+    assert "".join(grounder.feed(" 1999. Supporters sing. ") + grounder.finish()) == " Supporters sing. [2]"
 
 
 def test_more_quotes_stand_in_where_nothing_was_generated() -> None:
@@ -85,6 +81,13 @@ def test_more_quotes_stand_in_where_nothing_was_generated() -> None:
     assert "".join(grounder.feed("Apoel won in 1901.") + grounder.finish()) == f"{FIRST.quoted} {SECOND.quoted}"
     grounder = Grounder(EVIDENCE, quotes=2)
     assert "".join(grounder.feed("Supporters sing.") + grounder.finish()) == "Supporters sing. [2]"
+
+
+def test_quotes_follow_a_quote_but_not_what_was_generated() -> None:
+    third = Evidence(3, "The club is old.")
+    grounder = Grounder([*EVIDENCE, third], quotes=3)
+    shown = "".join(grounder.feed("Apoel won. Supporters sing.") + grounder.finish())
+    assert shown == f"{FIRST.quoted} Supporters sing. [2] {third.quoted}"
 
 
 def test_quotes_stand_in_only_as_far_as_they_fit() -> None:
@@ -158,7 +161,9 @@ def test_a_resumed_answer_completes_the_sentence_another_attempt_began() -> None
 def test_a_resumed_answer_completes_a_quote_by_itself() -> None:
     grounder = Grounder(EVIDENCE)
     grounder.resume(FIRST.quoted[:30])
-    assert "".join(grounder.feed("Supporters sing. ") + grounder.finish()) == FIRST.quoted[30:]
+    assert (
+        "".join(grounder.feed("Supporters sing. ") + grounder.finish()) == FIRST.quoted[30:] + " Supporters sing. [2]"
+    )
 
 
 def test_a_resumed_answer_never_takes_back_what_it_cannot_complete() -> None:

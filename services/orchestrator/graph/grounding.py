@@ -49,8 +49,8 @@ class Grounder:
     What comes out depends on the text fed, not on how it was cut. Evidence comes best first. Every sentence given out
     is supported by the evidence or a quote of it, and ends with the numbers it rests on: " [1]" or " [1, 2]". Sentences
     that add nothing to the question and to those before are left out, and so are those that would make the answer
-    longer than MOST_WORDS. Where the first sentence is not supported, the best quote stands in for it, as soon as a word
-    is said that no evidence has; at the end others follow it, of the best `quotes`, as far as they fit.
+    longer than MOST_WORDS. Where the first sentence is not supported, the best quote stands in for it, as soon as a
+    word is said that no evidence has; at the end others follow it, of the best `quotes`, as far as they fit.
     """
 
     def __init__(
