@@ -436,6 +436,35 @@ def test_eval_asof_asks_what_is_imported_already_and_only_a_sample(tmp_path: Pat
     assert found[0] == found[1] and len(set(imported)) == len(imported) == 2
 
 
+def test_eval_answers_asks_the_whole_and_a_half_that_cannot_answer(tmp_path: Path) -> None:
+    file = tmp_path / "small.v1.json"
+    asked = [{"question": "When?", "answers": [{"text": "1901"}]}, {"question": "Who?", "answers": [{"text": "Ann"}]}]
+    paragraphs = [{"context": "Ann built it in 1901.", "qas": asked}]
+    file.write_text(json.dumps({"data": [{"title": title, "paragraphs": paragraphs} for title in "ABCD"]}))
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        body = json.loads(request.content)
+        if body["collection"] == "eval-small-half-5":
+            return httpx.Response(200, json={**ANSWER, "answer": "Nothing.", "grounding": "abstained", "citations": []})
+        assert body["collection"] == "eval-small" and body["generate"] is False
+        cited = [{"n": 1, "quote": "It was built in 1901."}]
+        said = {"answer": "It was built in 1901. [1]", "grounding": "quoted", "citations": cited}
+        return httpx.Response(200, json={**ANSWER, **said})
+
+    stub = job_stub({**JOB, "counts": {"failed": 0}, "failures": []})
+    stub.answers["POST /v1/answers"] = answer
+    stub.answers["GET /v1/collections"] = httpx.Response(200, json={"collections": []})
+    done = stub.run("eval", "answers", file, "--sample", "8", "--seed", "5", "--no-generate", "--json")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert set(found["targets"]) == {"contains", "words_p90", "ungrounded", "abstained_unanswerable"}
+    figures = found["figures"]
+    assert (figures["contains"], figures["ungrounded"], figures["words_p90"]) == (0.5, 0.0, 6)
+    assert (figures["abstained_unanswerable"], figures["asked_unanswerable"], found["holds"]) == (1.0, 4, False)
+    sent = [request.content for request in stub.seen if request.url.path == "/v1/documents"]
+    assert [content.count(b"Ann built it") for content in sent] == [4, 2]
+
+
 def test_eval_retrieval_ingests_a_missing_corpus_and_ranks_every_judged_query(tmp_path: Path) -> None:
     corpus, queries, qrels = tmp_path / "c.jsonl", tmp_path / "q.jsonl", tmp_path / "qrels.tsv"
     corpus.write_text('{"id": "a", "title": "t", "text": "x"}\n')
