@@ -7,6 +7,7 @@ people choose, and nobody chose these.
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ LOCAL = "local"
 """How the id begins of a key that `almanac up` makes for the command line of its home."""
 
 _SECRET_BYTES = 32
+_SHAPE = re.compile(rf"{PREFIX}_([0-9a-z]{{1,16}})_([A-Za-z0-9_-]{{1,64}})")
 _MINUTE_US = 60_000_000
 
 
@@ -50,9 +52,9 @@ def digest(secret: str) -> str:
 
 
 def split(text: str) -> tuple[str, str] | None:
-    """The public and the secret part of what may be a key."""
-    parts = text.split("_", 2)
-    return (parts[1], parts[2]) if len(parts) == 3 and parts[0] == PREFIX else None
+    """The public and the secret part of what may be a key; None for what cannot be one."""
+    found = _SHAPE.fullmatch(text)
+    return None if found is None else (found[1], found[2])
 
 
 def create(

@@ -1,53 +1,70 @@
-"""What tenants used, from the records of their answers."""
+"""What tenants used, from the records of their answers and the log of their searches."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, func, select
+from sqlalchemy import BigInteger, ColumnElement, Connection, cast, func, select
 
 from services.catalog.answers import DONE, FAILED
-from services.catalog.tables import answers
+from services.catalog.events import SEARCH
+from services.catalog.tables import answers, events
 
 DAY_US = 86_400_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """One tenant's day: its beginning in microseconds since the epoch, UTC, and what was counted in it."""
+    """One tenant's day: its beginning in microseconds since the epoch, UTC, and what was counted in it.
+
+    Searches are those that found something; answers those that ended, well or badly.
+    """
 
     tenant: str
     day: int
-    answers: int
-    failed: int
-    prompt_tokens: int
-    completion_tokens: int
+    answers: int = 0
+    failed: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    searches: int = 0
 
 
 def by_day(tx: Connection, tenant: str | None, since: int) -> list[Used]:
-    """Of the tenant, or of everybody, day after day; answers that were asked from `since` on and have ended."""
-    day = (answers.c.created_at // DAY_US).label("day")
-    query = (
-        select(
-            answers.c.tenant,
-            day,
-            _count(answers.c.state == DONE),
-            _count(answers.c.state == FAILED),
-            _tokens("prompt_tokens"),
-            _tokens("completion_tokens"),
-        )
-        .where(answers.c.created_at >= since, answers.c.state.in_((DONE, FAILED)))
-        .group_by(answers.c.tenant, day)
-        .order_by(day, answers.c.tenant)
+    """Of the tenant, or of everybody, from the day of `since` on, day after day."""
+    found = {(used.day, used.tenant): used for used in _answered(tx, tenant, since)}
+    for name, day, searches in _searched(tx, tenant, since):
+        found[day, name] = replace(found.get((day, name), Used(name, day)), searches=searches)
+    return [used for _, used in sorted(found.items())]
+
+
+def _answered(tx: Connection, tenant: str | None, since: int) -> Iterator[Used]:
+    day = answers.c.created_at // DAY_US
+    counted = (
+        func.count().filter(answers.c.state == DONE),
+        func.count().filter(answers.c.state == FAILED),
+        *(func.sum(answers.c.record["usage"][kind].as_integer()) for kind in ("prompt_tokens", "completion_tokens")),
     )
-    rows = tx.execute(query if tenant is None else query.where(answers.c.tenant == tenant))
-    return [Used(name, int(number) * DAY_US, *(int(value or 0) for value in counts)) for name, number, *counts in rows]
+    query = (
+        select(answers.c.tenant, day, *counted)
+        .where(answers.c.created_at >= since, answers.c.state.in_((DONE, FAILED)), *_of(answers.c.tenant, tenant))
+        .group_by(answers.c.tenant, day)
+    )
+    for name, number, *counts in tx.execute(query):
+        yield Used(name, int(number) * DAY_US, *(int(count or 0) for count in counts))
 
 
-def _count(which: ColumnElement[bool]) -> ColumnElement[Any]:
-    return func.count().filter(which)
+def _searched(tx: Connection, tenant: str | None, since: int) -> Iterator[tuple[str, int, int]]:
+    at = cast(events.c.payload["at"].as_string(), BigInteger)
+    query = (
+        select(events.c.tenant, (at // DAY_US).label("day"), func.count())
+        .where(events.c.kind == SEARCH, at >= since, *_of(events.c.tenant, tenant))
+        .group_by(events.c.tenant, "day")
+    )
+    for name, number, count in tx.execute(query):
+        yield name, int(number) * DAY_US, int(count)
 
 
-def _tokens(kind: str) -> ColumnElement[Any]:
-    return func.sum(answers.c.record["usage"][kind].as_integer())
+def _of(column: ColumnElement[Any], tenant: str | None) -> tuple[ColumnElement[bool], ...]:
+    return () if tenant is None else (column == tenant,)

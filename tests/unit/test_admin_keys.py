@@ -162,11 +162,12 @@ KEY = {"id": "k1", "tenant": "t", "user": "", "name": "n", "scopes": ["ask"], "v
                         "failed": 1,
                         "prompt_tokens": 5,
                         "completion_tokens": 7,
+                        "searches": 2,
                     }
                 ]
             },
             ("GET", "/v1/admin/usage?days=2", None),
-            "2026-01-01\tt\t3\t1\t5\t7",
+            "2026-01-01\tt\t3\t1\t5\t7\t2",
         ),
     ],
 )

@@ -5,12 +5,12 @@ from hmac import compare_digest
 import httpx
 import pytest
 
-from services.catalog import keys
+from services.catalog import answers, events, keys
 from services.common.errors import Unauthorized
-from services.common.moment import now
+from services.common.moment import format_instant, now
 from services.gateway import keyring as keyring_module
 from services.gateway.keyring import LIFE_SECONDS, Keyring
-from tests.fakes.gateway import COLLECTION, answering, catalog_in, client_of, gateway
+from tests.fakes.gateway import COLLECTION, answering, ask, catalog_in, client_of, gateway, said
 
 ASK = {"question": "When did the harbour open?", "collection": COLLECTION}
 HOUR_US = 3_600_000_000
@@ -271,7 +271,7 @@ class TestTiming:
 
         monkeypatch.setattr(keyring_module.hmac, "compare_digest", comparing)
         ring = Keyring(catalog)
-        for wrong in (text[:-1] + "!", f"alm_{made.key_id}_x", "alm_unknown_x", "nothing"):
+        for wrong in (text[:-1] + "-x", f"alm_{made.key_id}_x", "alm_unknown_x", "nothing"):
             with pytest.raises(Unauthorized):
                 await ring.verify(wrong)
         assert len(compared) == 4
@@ -312,6 +312,29 @@ class TestAudit:
         assert {one["tenant"] for one in seen} == {"other"}
         everything = (await client.get("/v1/admin/audit", headers=bearing(operators))).json()["entries"]
         assert {one["tenant"] for one in everything} == {"other", "local"}
+
+
+async def test_usage_is_counted_by_tenant_and_day(app, client):
+    catalog = app.state.context.catalog
+    question = ask(catalog)
+    with catalog.write() as tx:
+        answers.record(tx, question.answer_id, 1, answers.DONE, said(question, "Yes.").to_json())
+    failed = ask(catalog)
+    with catalog.write() as tx:
+        answers.record(tx, failed.answer_id, 1, answers.FAILED, {"type": "x"})
+        events.searched(tx, [events.Search("s", "local", COLLECTION, now(), ["port/harbour"])])
+    [used] = (await client.get("/v1/admin/usage")).json()["usage"]
+    assert used == {
+        "tenant": "local",
+        "day": format_instant(now())[:10],
+        "answers": 1,
+        "failed": 1,
+        "prompt_tokens": 7,
+        "completion_tokens": 3,
+        "searches": 1,
+    }
+    _, others = make(catalog, tenant="other")
+    assert (await client.get("/v1/admin/usage", headers=bearing(others))).json() == {"usage": []}
 
 
 def test_httpx_sends_what_it_is_told():

@@ -136,14 +136,14 @@ def usage(
     tenant: _Tenant = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show answers and tokens by tenant and day (UTC)."""
+    """Show answers, tokens and searches by tenant and day (UTC)."""
     from services.admin.render import print_json, table
 
     found = connect(ctx).get("/v1/admin/usage", days=days, tenant=tenant)
     if as_json:
         print_json(found)
         return
-    columns = ("day", "tenant", "answers", "failed", "prompt_tokens", "completion_tokens")
+    columns = ("day", "tenant", "answers", "failed", "prompt_tokens", "completion_tokens", "searches")
     table([column.replace("_", " ") for column in columns], [[row[name] for name in columns] for row in found["usage"]])
 
 

@@ -89,19 +89,28 @@ class Limiter:
         if lease == "":
             most = self._leases.most
             raise RateLimited(f"the key has {most} streams open, as many as it may; end one", {"Retry-After": "1"})
-        renewing = asyncio.ensure_future(self._renew(holder, lease or ""))
+        async with self._kept(holder, lease):
+            yield
+
+    async def close(self) -> None:
+        await self._redis.aclose()
+
+    @asynccontextmanager
+    async def _kept(self, holder: str, lease: str | None) -> AsyncIterator[None]:
+        """Renew the lease meanwhile, and let go of it; None: Redis was down, and the stream goes uncounted."""
+        if lease is None:
+            yield
+            return
+        renewing = asyncio.ensure_future(self._renew(holder, lease))
         try:
             yield
         finally:
             renewing.cancel()
             with suppress(*FAILURES):
-                await self._leases.release(holder, lease or "")
-
-    async def close(self) -> None:
-        await self._redis.aclose()
+                await self._leases.release(holder, lease)
 
     async def _renew(self, holder: str, lease: str) -> None:
-        while lease:
+        while True:
             await asyncio.sleep(self._leases.seconds / 3)
             with suppress(*FAILURES):
                 await self._leases.acquire(holder, lease)

@@ -31,7 +31,7 @@ async def show_audit(
 async def show_usage(
     using: Using, caller: Managing, days: Annotated[int, Query(ge=1, le=3_660)] = 30, tenant: OfTenant = None
 ) -> dict[str, Any]:
-    """Answers and their tokens by tenant and day (UTC), over the last days."""
+    """Answers, their tokens, and searches by tenant and day (UTC), over the last days."""
     of, today = reach(using, caller, tenant), now() // metering.DAY_US
     found = await using.catalog.reading(lambda tx: metering.by_day(tx, of, (today - days + 1) * metering.DAY_US))
     return {"usage": [{**asdict(used), "day": format_instant(used.day)[:10]} for used in found]}
