@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from types import MappingProxyType
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +36,7 @@ _DOCUMENTS = 32
 """Documents whose uses are held at once."""
 
 Ints = npt.NDArray[np.int64]
+Instant = TypeVar("Instant", int, Ints)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +60,8 @@ class _Steps:
     by: Ints
 
 
-def rounded_up(instant: int, step: int) -> int:
-    """The first multiple of the step that is not before the instant."""
+def rounded_up(instant: Instant, step: int) -> Instant:
+    """The first multiple of the step that is not before the instant, or before each."""
     return -(-instant // step) * step
 
 
@@ -109,14 +111,16 @@ def restated(uses: Sequence[Use], after: int) -> Iterator[tuple[int, int, dict[s
 
 def _steps(uses: Sequence[Use]) -> _Steps:
     """Each use begins to count in every window, and ceases to."""
-    found: list[tuple[int, int, int, int]] = []
-    for use in uses:
-        at = MEASURES.index(use.measure) * len(WINDOWS)
-        for field, (length, step) in enumerate(map(LENGTHS.__getitem__, WINDOWS), at):
-            until = rounded_up(use.began, step) + length if length else OPEN_END
-            if until > use.since:
-                found += [(use.since, field, use.recorded, use.times), (until, field, use.recorded, -use.times)]
-    return _Steps(*np.array(found, np.int64).reshape(-1, 4).T)
+    said = [(MEASURES.index(use.measure), use.since, use.began, use.recorded, use.times) for use in uses]
+    measure, since, began, recorded, times = np.array(said, np.int64).reshape(-1, 5).T
+    parts = []
+    for window, (length, step) in enumerate(map(LENGTHS.__getitem__, WINDOWS)):
+        until = rounded_up(began, step) + length if length else np.full_like(began, OPEN_END)
+        field, counts = measure * len(WINDOWS) + window, until > since
+        parts += [
+            np.stack(part)[:, counts] for part in ((since, field, recorded, times), (until, field, recorded, -times))
+        ]
+    return _Steps(*np.concatenate(parts, axis=1))
 
 
 def _counts(steps: _Steps, mask: npt.NDArray[np.bool_], first: int, instants: Ints) -> Ints:
