@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -22,6 +23,7 @@ import numpy as np
 
 from services.common.nodes.encoder import Vectors
 from services.encoder.backends.base import LoadedModel, Tokens
+from services.encoder.metrics import BATCH_TEXTS, WAIT_SECONDS
 
 _PADDING_SHARE = 1 / 32
 """Padding a text by more than this share of a batch's tokens costs more than a batch of its own: 16 of 512 tokens is
@@ -57,6 +59,7 @@ class _Call:
 
     def __init__(self, model: LoadedModel, vectors: Vectors) -> None:
         self.model = model
+        self.began = time.perf_counter()
         self.waiting: dict[int, _Text] = {}
         self.done: asyncio.Future[Vectors] = asyncio.get_running_loop().create_future()
         self._vectors = vectors
@@ -141,6 +144,8 @@ class Batcher:
             del text.call.waiting[text.number]
             if not text.call.waiting:
                 self._turns.remove(text.call)
+                WAIT_SECONDS.observe(time.perf_counter() - text.call.began)
+        BATCH_TEXTS.observe(len(batch))
         return batch
 
     async def _embed(self, batch: Sequence[_Text]) -> None:

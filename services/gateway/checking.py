@@ -40,7 +40,7 @@ async def check(context: Context, tenant: str, collection: str, window: int, ref
     found = {"holds": not faults, "faults": faults, "at": format_instant(now()), "collection": collection}
     for part in parts:
         found |= part.details
-    context.metrics.checked(tenant, found)
+    context.metrics.checked(found)
     return Found(faults, found)
 
 

@@ -35,25 +35,25 @@ class Metrics:
         self.degraded = Counter("almanac_answers_degraded", "Answers given without a node.", ("node",), registry=here)
         self.redispatched = Counter("almanac_answers_redispatched", "Answers sent to a second worker.", registry=here)
         self.check_faults = Gauge(
-            "almanac_features_check_faults", "What the last check of features found.", ("tenant",), registry=here
+            "almanac_features_check_faults", "What the last check of features found.", registry=here
         )
         self.checked_at = Gauge(
-            "almanac_features_checked_timestamp_seconds", "When features were last checked.", ("tenant",), registry=here
+            "almanac_features_checked_timestamp_seconds", "When features were last checked.", registry=here
         )
         self.drift = Gauge(
             "almanac_features_drift",
             "Population stability index of the last check, by measure.",
-            ("tenant", "collection", "measure"),
+            ("measure",),
             registry=here,
         )
 
-    def checked(self, tenant: str, found: Mapping[str, Any]) -> None:
-        """Show what a check of features found."""
-        self.check_faults.labels(tenant).set(len(found["faults"]))
-        self.checked_at.labels(tenant).set_to_current_time()
+    def checked(self, found: Mapping[str, Any]) -> None:
+        """Show what the last check of features found, whoever asked for it."""
+        self.check_faults.set(len(found["faults"]))
+        self.checked_at.set_to_current_time()
         for measure in found["drift"]["measures"]:
             if measure["psi"] is not None:
-                self.drift.labels(tenant, found["collection"], measure["name"]).set(measure["psi"])
+                self.drift.labels(measure["name"]).set(measure["psi"])
 
     def answered(self, answer: Mapping[str, Any]) -> None:
         """Count a finished answer."""

@@ -7,6 +7,7 @@ import asyncio
 from services.common.process import begin
 from services.common.rpc.server import serve
 from services.generator.generator import build
+from services.generator.metrics import follow
 from services.generator.server import GeneratorServicer
 from services.generator.settings import GeneratorSettings
 from services.protos.generator_pb2_grpc import add_GeneratorServicer_to_server
@@ -16,6 +17,7 @@ async def main() -> None:
     settings = GeneratorSettings()
     begin("generator", settings)
     generator = build(settings)
+    following = asyncio.create_task(follow(generator.stats))
     try:
         await generator.start()
         servicer = GeneratorServicer(generator)
@@ -25,6 +27,7 @@ async def main() -> None:
             lambda server: add_GeneratorServicer_to_server(servicer, server),  # type: ignore[no-untyped-call]
         )
     finally:
+        following.cancel()
         await generator.close()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from services.common.rpc.deadlines import remaining
 from services.generator.adapters import AdapterEntry, check, names_for
 from services.generator.backends import open_backend
 from services.generator.backends.base import Backend
+from services.generator.metrics import FIRST_CHUNK_SECONDS, count
 from services.generator.settings import GeneratorSettings
 
 ROLES = frozenset({"system", "user", "assistant"})
@@ -51,9 +53,15 @@ class BoundedGenerator:
         if self._admitted >= self._backend.slots + self._limits.queue:
             raise Overloaded(f"{self._admitted} answers are being generated or waiting; try again shortly")
         self._admitted += 1
+        began, first = time.perf_counter(), True
         try:
             async with aclosing(_in_time(self._backend.generate(prompt))) as chunks:
                 async for chunk in chunks:
+                    if first:
+                        first = False
+                        FIRST_CHUNK_SECONDS.observe(time.perf_counter() - began)
+                    if chunk.finish_reason:
+                        count(chunk)
                     yield chunk
         finally:
             self._admitted -= 1

@@ -18,6 +18,7 @@ from services.catalog.records import Generation
 from services.catalog.state import live_generation
 from services.common.errors import AlmanacError, Conflict, DeadlineExceeded, JobNotFound, Unavailable
 from services.orchestrator import uploads
+from services.orchestrator.metrics import JOBS, PASSAGES, RETRIES
 from services.orchestrator.settings import WorkerSettings
 from services.orchestrator.syncing import settle
 
@@ -128,6 +129,7 @@ class Ingestion:
     async def _wait(self, job: jobs.Job, error: Exception, tried: int) -> None:
         pause = min(FIRST_PAUSE * 2.0 ** (tried - 1), LONGEST_PAUSE) * random.uniform(0.5, 1.5)
         reason = _reason(error)
+        RETRIES.labels(job.kind).inc()
         log.warning("ingest_waits", job_id=job.job_id, reason=reason, seconds=round(pause, 2))
         note = f"{reason}; try {tried} of {self._policy.retries} follows"
         await self._pipeline.catalog.writing(lambda tx: jobs.remark(tx, job.job_id, note, job.attempts))
@@ -138,10 +140,13 @@ class Ingestion:
         if outcome is not True:
             state, error = jobs.FAILED, _told(job, outcome)
         ended = await self._pipeline.catalog.writing(lambda tx: jobs.finish(tx, job.job_id, state, error, job.attempts))
-        if ended and state == jobs.DONE:
-            await asyncio.to_thread(
-                uploads.release, await self._pipeline.catalog.writing(lambda tx: jobs.by_id(tx, job.job_id))
-            )
+        if not ended:
+            return
+        done = await self._pipeline.catalog.writing(lambda tx: jobs.by_id(tx, job.job_id))
+        JOBS.labels(job.kind, state).inc()
+        PASSAGES.inc(done.counts.get("passages", 0))
+        if state == jobs.DONE:
+            await asyncio.to_thread(uploads.release, done)
 
 
 def _told(job: jobs.Job, outcome: object) -> str:

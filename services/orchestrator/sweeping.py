@@ -16,7 +16,8 @@ from services.catalog.profiles import lagging_profiles, profiled_tenants
 from services.catalog.records import Generation
 from services.catalog.state import VIEWS, index_reader, known_collections, lagging, live_generation, view_reader
 from services.common.errors import AlmanacError
-from services.orchestrator.graph.names import WORKER_ALIVE_KEY
+from services.orchestrator.graph.names import ANSWER_QUEUE, INGEST_QUEUE, WORKER_ALIVE_KEY
+from services.orchestrator.metrics import QUEUED
 
 log = structlog.get_logger()
 
@@ -65,6 +66,8 @@ class Sweeper:
 
     async def _sweep(self) -> None:
         await self._redis.set(WORKER_ALIVE_KEY, 1, ex=max(6, int(self._seconds * 3)))
+        for queue in (ANSWER_QUEUE, INGEST_QUEUE):
+            QUEUED.labels(queue).set(await self._redis.llen(queue))  # type: ignore[misc]
         for job_id in await asyncio.to_thread(self._abandoned):
             log.info("job_requeued", job_id=job_id)
             await asyncio.to_thread(self._enqueue, job_id)

@@ -21,6 +21,7 @@ from services.retriever.backends.base import Candidate, Candidates, Definition, 
 from services.retriever.changes import beyond, check, slices
 from services.retriever.fusion import fuse
 from services.retriever.generation import OpenGeneration
+from services.retriever.metrics import BEHIND_SECONDS, count
 from services.retriever.settings import RetrieverSettings
 
 MOST_HITS = 1_000
@@ -59,13 +60,16 @@ class IndexRetriever:
         if progress.watermark < scope.moment.known_at:  # another process may have applied it
             durable = await generation.run(lambda index: index.watermark(scope.tenant, scope.collection))
             await progress.advance(max(progress.watermark, durable))
-        await progress.reach(scope.moment.known_at, self._patience())
+        with BEHIND_SECONDS.time():
+            await progress.reach(scope.moment.known_at, self._patience())
         funnel = generation.index.definition.funnel
         if query.vector is not None and not funnel.lexical:
             query = replace(query, text="")
         found = await generation.search(query, max(query.limit, funnel.candidates))
         _check_found(found, scope)
-        return fuse(found, query.limit, funnel.fusion)
+        fused = fuse(found, query.limit, funnel.fusion)
+        count(fused.plan)
+        return fused
 
     async def apply(self, generation: str, stretch: Stretch, batches: AsyncIterator[Changes]) -> int:
         """As the contract says. Creates an unknown generation; a close must follow the upsert of its point."""

@@ -13,10 +13,18 @@ from services.generator.settings import GeneratorSettings
 _PACKAGES = {"vllm": "vllm", "llamacpp": "xllamacpp"}
 
 
+def _defaults(**environment: str) -> None:
+    """Environment variables that an engine's libraries read when they are loaded.
+
+    OMP_WAIT_POLICY: OpenMP's threads spin while they wait; beside one busy process on two cores 40 tokens of llama.cpp
+    took 18 to 44 s that way, and 2 s with threads that sleep.
+    """
+    for name, value in environment.items():
+        os.environ.setdefault(name, value)
+
+
 def _llamacpp(settings: GeneratorSettings) -> Backend:
-    # Read when libgomp is loaded. Its threads spin while they wait; beside one busy process on two cores 40 tokens took
-    # 18 to 44 s that way, and 2 s with threads that sleep.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    _defaults(OMP_WAIT_POLICY="passive")
     from services.generator.backends.llamacpp import open_backend
 
     return open_backend(settings)
@@ -41,14 +49,13 @@ def _openai(settings: GeneratorSettings) -> Backend:
 def _vllm(settings: GeneratorSettings) -> Backend:
     # Read when vLLM is imported: no reports to its makers, and on a CPU all cores instead of one.
     cores = sorted(os.sched_getaffinity(0))[: settings.generator_threads or None]
-    environment = {
-        "VLLM_NO_USAGE_STATS": "1",
-        "VLLM_LOGGING_LEVEL": "WARNING",
-        "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
-        "VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, cores)),
-    }
-    for name, value in environment.items():
-        os.environ.setdefault(name, value)
+    _defaults(
+        OMP_WAIT_POLICY="passive",
+        VLLM_CPU_OMP_THREADS_BIND=",".join(map(str, cores)),
+        VLLM_LOGGING_LEVEL="WARNING",
+        VLLM_NO_USAGE_STATS="1",
+        VLLM_WORKER_MULTIPROC_METHOD="spawn",
+    )
     from services.generator.backends.vllm import open_backend
 
     return open_backend(settings)
