@@ -11,6 +11,7 @@ from services.gateway.context import Opened, open_context
 from services.gateway.doorman import Doorman
 from services.gateway.metrics import Metrics
 from services.gateway.problems import add_handlers
+from services.gateway.refusals import REFUSALS
 from services.gateway.routes import (
     answers,
     chat,
@@ -74,5 +75,5 @@ def create_app(settings: GatewaySettings, opened: Opened = open_context) -> Fast
         health,
         pages,
     ):
-        app.include_router(routes.router)
+        app.include_router(routes.router, responses=None if routes in (health, pages) else REFUSALS)
     return app

@@ -314,6 +314,14 @@ class TestAudit:
         assert {one["tenant"] for one in everything} == {"other", "local"}
 
 
+async def test_every_route_that_is_not_public_asks_for_a_key_and_says_so(client):
+    public = {"/healthz", "/readyz", "/metrics"}
+    for path, methods in (await client.get("/openapi.json")).json()["paths"].items():
+        for method, told in methods.items():
+            assert ("security" in told) is (path not in public), (method, path)
+            assert ({"401", "403", "429"} <= set(told["responses"])) is (path not in public), (method, path)
+
+
 async def test_usage_is_counted_by_tenant_and_day(app, client):
     catalog = app.state.context.catalog
     question = ask(catalog)
