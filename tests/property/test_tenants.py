@@ -94,7 +94,6 @@ CASES = {
     ("POST", "/v1/answers/{answer_id}/feedback"): Case(
         "ask", "/v1/answers/{answer}/feedback", {"helpful": True}, own=True, works=False
     ),
-    ("GET", "/v1/graph"): Case("ask", "/v1/graph"),
     ("POST", "/v1/chat/completions"): Case("ask", "/v1/chat/completions", CHAT),
     ("GET", "/v1/models"): Case("ask", "/v1/models"),
     ("GET", "/v1/models/{name}"): Case("ask", "/v1/models/almanac"),
