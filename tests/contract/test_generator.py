@@ -57,7 +57,7 @@ ADAPTERS = {"plain": (), "fancy": (), "secret": ("b",)}
 
 
 def settings_of(backend: str, **how: Any) -> GeneratorSettings:
-    how = {"generator_threads": 0 if backend == "vllm" else 1, "generator_adapter_places": 2, **how}
+    how = {"generator_threads": 1, "generator_adapter_places": 2, **how}
     return GeneratorSettings(
         generator_backend=backend, generator_slots=SLOTS[backend], generator_context_tokens=WINDOW, **how
     )
