@@ -24,7 +24,11 @@ from services.features.views import entity_key
 from services.protos.features_pb2_grpc import add_FeaturesServicer_to_server
 from tests.support import free_port
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(400),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
 
 EARLY, LONG_AGO, LATELY, FAR = (parse_instant(f"{year}-01-01") for year in ("1150", "1990", "2020", "2200"))
 END = parse_instant("2021-01-01")

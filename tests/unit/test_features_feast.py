@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from services.common.errors import Conflict, InvalidRequest, NotFound, ScopeMissing
-from services.common.moment import OPEN_START, instant
+from services.common.moment import OPEN_END, OPEN_START, Moment, instant
 from services.common.nodes.features import FACTS, FeatureRow
-from services.common.nodes.scope import Stretch
+from services.common.nodes.scope import Scope, Stretch
 from services.features.backends import feast_store
 from services.features.backends.feast import FeastBackend
 from services.features.features import PointInTimeFeatures
@@ -195,6 +195,10 @@ async def test_a_new_view_needs_only_its_definition_and_keeps_its_types(tmp_path
     assert backend.latest("shelves", [entity_key("t", "c", "u")], END, END)[0].values == {"quota": 2.5}
     asked = [("u", BEGIN - 1), ("u", END), ("v", END)]
     assert [row.values for row in await features.training("t", "c", "shelves", asked)] == [{}, {"quota": 2.5}, {}]
+    assert await features.materialize("shelves") > 0
+    ever = Scope("t", "c", "g", Moment(OPEN_END, OPEN_END))
+    (row,) = await features.read(ever, "shelves", ["u"], online=True)
+    assert row.values == {"quota": 2.5}
 
     (tmp_path / "repo" / "shelves.py").write_text(SHELVES.format(kind="String"))
     with pytest.raises(Conflict, match="quota is float on record and cannot become str"):

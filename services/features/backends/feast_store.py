@@ -102,11 +102,9 @@ class FeastStore:
         From the start of the span every time: a row that arrives late for an early event may be the latest one.
         """
         store = self._open()
-        service = store.get_feature_service(f"{view}_v1")
-        names = [projection.name for projection in service.feature_view_projections]
-        _recover(store, names)
+        _recover(store, view)
         with self._writing_registry():
-            store.materialize(_datetime(FEAST_SPAN.start), _datetime(until), feature_views=names)
+            store.materialize(_datetime(FEAST_SPAN.start), _datetime(until), feature_views=[view])
 
     def write(self, view: View, rows: Sequence[FeatureRow]) -> None:
         """Put rows into the online store, one an entity, by way of the view's push source if it has one; blocks."""
@@ -189,15 +187,14 @@ class FeastStore:
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-def _recover(store: Any, names: list[str]) -> None:
+def _recover(store: Any, name: str) -> None:
     """Feast refuses for ever to materialize a view whose last materialization was killed; the lock says it was."""
     from feast.feature_view import FeatureViewState
 
-    for name in names:
-        view = store.get_feature_view(name)
-        if view.state == FeatureViewState.MATERIALIZING:
-            view.state = FeatureViewState.GENERATED
-            store.registry.apply_feature_view(view, store.project, commit=True)
+    view = store.get_feature_view(name)
+    if view.state == FeatureViewState.MATERIALIZING:
+        view.state = FeatureViewState.GENERATED
+        store.registry.apply_feature_view(view, store.project, commit=True)
 
 
 def _definitions() -> Path:
