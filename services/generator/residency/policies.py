@@ -118,6 +118,8 @@ class LearnedHazard:
     stays until the age at which what is saved, less what the memory costs, is greatest.
     """
 
+    _LEAST = 60.0
+    """Seconds that a model stays at any rate: loading it may have taken as long."""
     _WINDOW = 20
     _STATE = 0.7
     """A state's width in the logarithm of the mean gap: a factor of two."""
@@ -141,7 +143,8 @@ class LearnedHazard:
 
     def plan(self, name: str) -> Plan:
         little = self._all.total < self._WINDOW
-        return (Span(0.0, 1 / self._price if little else self._worth(self._counts(name))),)
+        worth = 1 / self._price if little else self._worth(self._counts(name))
+        return (Span(0.0, max(worth, self._LEAST)),)
 
     def _worth(self, counts: _Counts) -> float:
         """Until which idle age staying is worth most: what arrivals in it save, less what the memory costs."""
