@@ -9,6 +9,7 @@ import numpy as np
 from sqlalchemy import Connection, select
 
 from pipelines.records import Row
+from pipelines.stages import cause
 from services.catalog.records import DocumentIn
 from services.catalog.tables import vectors
 from services.common.batches import batched
@@ -53,13 +54,19 @@ class EncoderLine:
         self._turns = asyncio.Semaphore(2)
 
     async def encode(self, texts: Iterable[str]) -> Vectors:
-        """Passage vectors in order, shape (texts, dimensions). Texts of like length share a call."""
+        """Passage vectors in order, shape (texts, dimensions). Texts of like length share a call.
+
+        Raises what the first call that failed raised.
+        """
         listed = list(texts)
         order = sorted(range(len(listed)), key=lambda row: len(listed[row]))
         found = np.empty((len(listed), self._dimensions), np.float32)
-        async with asyncio.TaskGroup() as group:
-            for rows in batched(order, CALL):
-                group.create_task(self._call(listed, rows, found))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for rows in batched(order, CALL):
+                    group.create_task(self._call(listed, rows, found))
+        except BaseExceptionGroup as failed:
+            raise cause(failed) from failed
         return found
 
     async def _call(self, texts: list[str], rows: list[int], found: Vectors) -> None:

@@ -67,6 +67,18 @@ async def test_another_encoder_encodes_everything_once(almanac, monkeypatch):
     await almanac.same(made.name)
 
 
+async def test_an_encoder_that_dies_during_the_build_is_waited_for_like_any_node(almanac, monkeypatch):
+    await filled(almanac)
+    _, job = almanac.start(SECOND, 24)
+
+    async def gone(model, kind, texts):
+        raise Unavailable("the encoder does not answer")
+
+    monkeypatch.setattr(almanac.encoder, "encode", gone)
+    with pytest.raises(Unavailable, match="does not answer"):
+        await almanac.work(almanac.builder, job)
+
+
 async def test_a_rotation_is_fitted_on_the_corpus_and_stored_with_the_generation(almanac):
     await filled(almanac)
     made, job = almanac.start(SECOND, 24, Funnel(dimensions=8, rotation=Rotation.PCA))
