@@ -105,14 +105,18 @@ def searched(stack, expected):
 @pytest.mark.parametrize("victim", ["worker", "retriever", "builder", "encoder"])
 def test_whoever_is_killed_in_whatever_phase_it_goes_on(stack, victim):
     before = live(stack)
-    asked = ("--encoder", "hashed-96") if victim in ("worker", "encoder") else ("--dimensions", "96")
+    # An encoder of its own each, so that there is something to encode.
+    asked = {"worker": ("--encoder", "hashed-96"), "encoder": ("--encoder", "hashed-80")}.get(victim)
+    asked = asked or ("--dimensions", "96")
     started = stack.json("reindex", "start", *asked, "--no-wait")
     name, job = started["generation"]["name"], started["job"]["id"]
     for done in (1, 150):
         begun(stack, job, done)
         kill(stack, victim)
         searched(stack, before)
-    assert finished(stack, job)["state"] == "done", stack.logs()
+    ended = finished(stack, job)
+    assert ended["state"] == "done", stack.logs()
+    assert (ended["counts"].get("encoded", 0) > 400) == ("--encoder" in asked), ended["counts"]
     assert generations(stack)[name]["state"] == "ready"
     checked = stack.json("reindex", "verify", name, "--no-wait")["job"]["id"]
     time.sleep(0.3)

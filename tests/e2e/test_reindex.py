@@ -32,6 +32,8 @@ class Client(threading.Thread):
         self.stack, self.kind = stack, kind
         self.phase, self.stopped = "before", threading.Event()
         self.wrong, self.generations, self.took = [], [], {}
+        self.cosines = {}
+        """(query, passage) → generation → the cosines that its hits had."""
 
     def run(self):
         dice = random.Random(self.kind)
@@ -50,7 +52,7 @@ class Client(threading.Thread):
             body = {"question": dice.choice(QUESTIONS), "collection": COLLECTION, "as_of": "2020-06-01"}
             response = http.post("/v1/answers", json=body)
         else:
-            body = {"query": dice.choice(QUERIES), "collection": COLLECTION, "limit": 10}
+            body = {"query": dice.choice(QUERIES), "collection": COLLECTION, "limit": 10, "explain": True}
             response = http.post("/v1/search", json=body)
         found = response.json()
         good = response.status_code == 200 and not found["degraded"]
@@ -58,6 +60,15 @@ class Client(threading.Thread):
             self.wrong.append((self.phase, response.status_code, response.text[:300]))
         else:
             self.generations.append(found["generation"])
+            self.note(body, found)
+
+    def note(self, body, found):
+        """Which vectors each hit was found by: those of the generation that the answer names, and no other's."""
+        if self.kind == "search" and found["explain"]["generation"] != found["generation"]:
+            self.wrong.append((self.phase, found["explain"]))
+        for hit in found.get("hits", ()):
+            seen = self.cosines.setdefault((body["query"], hit["passage_id"]), {})
+            seen.setdefault(found["generation"], []).append(hit["dense"])
 
 
 @contextmanager
@@ -93,10 +104,12 @@ def stack(tmp_path_factory):
 
 
 def on_record(stack):
-    """Ids, versions and record times: what a re-index must not touch."""
+    """Ids, versions and record times: what a re-index must not touch; questions are logged beside them."""
     with sqlite3.connect(f"file:{stack.home}/catalog.db?mode=ro", uri=True) as db:
-        tables = ("passage_extents", "version_extents", "versions", "occurrences", "events", "questions", "statements")
-        return {table: sorted(db.execute(f"SELECT * FROM {table}"), key=repr) for table in tables}
+        tables = ("passage_extents", "version_extents", "versions", "occurrences", "questions", "statements")
+        queries = {table: f"SELECT * FROM {table}" for table in tables}
+        queries["events"] = "SELECT * FROM events WHERE kind NOT IN ('answer', 'search')"
+        return {table: sorted(db.execute(query), key=repr) for table, query in queries.items()}
 
 
 def generations(stack):
@@ -135,10 +148,23 @@ def test_nobody_notices_a_reindex(stack, options):
     for client in clients:
         seen = Counter(client.generations)
         assert set(seen) == {before, name} and min(seen.values()) > 3, seen
+    unmixed(clients[1], apart="--encoder" in options)
     assert on_record(stack) == held
     stack.json("reindex", "drop", name)
     index = stack.home / "index"
     eventually(lambda: not list(index.glob(f"*{name}*")), 30, "the index of a dropped generation stays")
+
+
+def unmixed(client, apart):
+    """A passage has one cosine with a query in a generation; `apart`: and another one in another generation."""
+    compared = 0
+    for seen in client.cosines.values():
+        for cosines in seen.values():
+            assert None not in cosines and max(cosines) - min(cosines) < 1e-5, seen
+        if apart and len(seen) == 2:
+            one, other = (cosines[0] for cosines in seen.values())
+            compared += abs(one - other) > 1e-3
+    assert not apart or compared >= 10 * len(QUERIES) / 2, "the generations cannot be told from each other"
 
 
 def told(clients):

@@ -204,10 +204,10 @@ def test_the_packaged_manifest_has_the_default_encoder_and_generator() -> None:
     assert {entry.name for entry in manifest.values() if entry.default} == {"all-MiniLM-L6-v2", "SmolLM2-135M-Instruct"}
 
 
-def test_the_manifest_of_the_tests_has_the_default_models_and_an_encoder_without_files(cache: ModelCache) -> None:
+def test_the_manifest_of_the_tests_has_the_default_models_and_encoders_without_files(cache: ModelCache) -> None:
     manifest = load_manifest(Path(__file__).parents[1] / "fakes" / "models.toml")
     packaged = load_manifest()
-    hashed = manifest.pop("hashed-96")
+    hashed, _ = manifest.pop("hashed-96"), manifest.pop("hashed-80")
     assert manifest == {name: packaged[name] for name in ("all-MiniLM-L6-v2", "SmolLM2-135M-Instruct")}
     assert (hashed.dimensions, hashed.files) == (96, ())
     assert cache.pull(hashed) == cache.path(hashed)
