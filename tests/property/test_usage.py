@@ -81,7 +81,7 @@ class Traffic:
         kind = self.dice.choice(["search", "answer", "feedback", "feedback", "again"])
         if kind == "search":
             self.send(events.searched, [events.Search(str(len(self.sent)), TENANT, HERE, self.at(), self.documents())])
-        elif kind == "answer" or not self.answers:
+        elif kind == "answer" or not self.answers or not self.sent:
             self.answer()
         elif kind == "feedback":
             word = events.Word(self.dice.random() < 0.5)
