@@ -12,6 +12,8 @@ import sys
 import time
 from pathlib import Path
 
+from services.common.rpc import tls
+from services.common.rpc.client import healthy
 from services.common.settings import Settings
 
 BEAT = "worker.alive"
@@ -28,7 +30,8 @@ def well(name: str) -> bool:
     settings = Settings()
     if name == "orchestrator":
         return _has_beaten(settings.run_dir / BEAT)
-    return _node(_here(getattr(settings, f"{name}_address")))
+    tls.configure(settings)
+    return _node(name, _here(getattr(settings, f"{name}_address")))
 
 
 def _gateway(port: int) -> bool:
@@ -54,10 +57,9 @@ def _here(address: str) -> str:
     return address.replace("0.0.0.0:", "127.0.0.1:").replace("[::]:", "[::1]:")
 
 
-def _node(address: str) -> bool:
-    from services.common.rpc.client import healthy
-
-    return asyncio.run(healthy(address, _PROBE_SECONDS))
+def _node(name: str, address: str) -> bool:
+    # Inside it is reached by a number, while its certificate has its name.
+    return asyncio.run(healthy(address, _PROBE_SECONDS, ("grpc.ssl_target_name_override", name)))
 
 
 if __name__ == "__main__":

@@ -39,7 +39,8 @@ def test_a_gateway_that_is_not_there_is_not_well(monkeypatch: pytest.MonkeyPatch
 
 def test_a_node_is_well_when_it_serves(home: Path) -> None:
     loop = asyncio.new_event_loop()
-    threading.Thread(target=loop.run_forever, daemon=True).start()
+    running = threading.Thread(target=loop.run_forever)
+    running.start()
     server: grpc.aio.Server = asyncio.run_coroutine_threadsafe(
         start(f"unix:{home / 'run' / 'encoder.sock'}", "almanac.encoder.v1.Encoder", lambda server: None), loop
     ).result()
@@ -48,6 +49,8 @@ def test_a_node_is_well_when_it_serves(home: Path) -> None:
     finally:
         asyncio.run_coroutine_threadsafe(server.stop(0), loop).result()
         loop.call_soon_threadsafe(loop.stop)
+        running.join()
+        loop.close()
     assert not well("encoder")
 
 

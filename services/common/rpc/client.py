@@ -10,6 +10,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from opentelemetry.trace import SpanKind
 
+from services.common.rpc import tls
 from services.common.rpc.deadlines import remaining
 from services.common.rpc.server import OPTIONS
 from services.common.rpc.status import from_rpc_error
@@ -28,9 +29,9 @@ _RECONNECT = [
 ]
 
 
-def channel(address: str) -> grpc.aio.Channel:
-    """An insecure channel that reconnects within a second once the node is back."""
-    return grpc.aio.insecure_channel(address, options=[*OPTIONS, *_RECONNECT])
+def channel(address: str, *options: tuple[str, Any]) -> grpc.aio.Channel:
+    """A channel that reconnects within a second once the node is back."""
+    return tls.connect(address, [*OPTIONS, *_RECONNECT, *options])
 
 
 @contextmanager
@@ -70,9 +71,9 @@ async def stream(method: Any, request: Any, seconds: float = CALL_SECONDS) -> As
         finish(span, error)
 
 
-async def healthy(address: str, seconds: float = 1.0) -> bool:
+async def healthy(address: str, seconds: float = 1.0, *options: tuple[str, Any]) -> bool:
     """Whether the node at the address says SERVING."""
-    async with channel(address) as line:
+    async with channel(address, *options) as line:
         try:
             answer = await health_pb2_grpc.HealthStub(line).Check(
                 health_pb2.HealthCheckRequest(), timeout=seconds, wait_for_ready=True

@@ -18,6 +18,7 @@ from grpc_reflection.v1alpha import reflection
 
 from services.common.errors import AlmanacError, Internal
 from services.common.metrics import CALL_SECONDS, CALLS
+from services.common.rpc import tls
 from services.common.rpc.deadlines import deadline
 from services.common.rpc.status import TYPE_KEY
 from services.common.telemetry import TRACEPARENT, tracing
@@ -119,7 +120,7 @@ async def start(address: str, name: str, register: Callable[[grpc.aio.Server], N
     servicer = health.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     reflection.enable_server_reflection([name, reflection.SERVICE_NAME, "grpc.health.v1.Health"], server)
-    server.add_insecure_port(address)
+    tls.add_port(server, address)
     await server.start()
     for service in ("", name):
         await servicer.set(service, health_pb2.HealthCheckResponse.SERVING)

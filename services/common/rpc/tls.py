@@ -1,0 +1,154 @@
+"""Mutual TLS between nodes, from files that may be replaced at any time.
+
+Both sides show a certificate of the same authority; a node's names it as it is addressed (`encoder` for
+`dns:///encoder:8431`). New connections use what is in the files then; those at hand go on. Unix sockets stay plain:
+their directory is their owner's alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from services.common.errors import InvalidRequest
+from services.common.settings import Settings
+
+_DRAIN_SECONDS = 60.0
+"""How long calls on a connection with replaced certificates may go on."""
+
+Options = list[tuple[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Certificates:
+    """A certificate chain, its key, and the authority that both sides' certificates must come from; PEM files."""
+
+    certificate: Path
+    key: Path
+    authority: Path
+
+    def version(self) -> tuple[int, ...]:
+        """Other numbers once a file has been replaced."""
+        return tuple(file.stat().st_mtime_ns for file in (self.certificate, self.key, self.authority))
+
+    def server(self) -> grpc.ServerCredentials:
+        """Credentials that follow the files and ask for a client's certificate."""
+        seen = self.version()
+
+        def renewed() -> grpc.ServerCertificateConfiguration | None:
+            nonlocal seen
+            if (now := self.version()) == seen:
+                return None
+            seen = now
+            return self._configuration()
+
+        return grpc.dynamic_ssl_server_credentials(
+            self._configuration(),
+            renewed,  # type: ignore[arg-type]  # None, for what has not changed, is left out of the stubs
+            require_client_authentication=True,
+        )
+
+    def client(self) -> grpc.ChannelCredentials:
+        return grpc.ssl_channel_credentials(
+            self.authority.read_bytes(), self.key.read_bytes(), self.certificate.read_bytes()
+        )
+
+    def _configuration(self) -> grpc.ServerCertificateConfiguration:
+        pair = (self.key.read_bytes(), self.certificate.read_bytes())
+        return grpc.ssl_server_certificate_configuration([pair], self.authority.read_bytes())
+
+
+_held: Certificates | None = None
+
+
+def configure(settings: Settings) -> None:
+    """Use the certificates of the settings from now on. Raises InvalidRequest where only some are given."""
+    global _held
+    given = (settings.tls_certificate, settings.tls_key, settings.tls_authority)
+    if any(given) and not all(given):
+        raise InvalidRequest("give ALMANAC_TLS_CERTIFICATE, ALMANAC_TLS_KEY and ALMANAC_TLS_AUTHORITY together")
+    certificate, key, authority = given
+    _held = Certificates(certificate, key, authority) if certificate and key and authority else None
+
+
+def add_port(server: grpc.aio.Server, address: str) -> None:
+    """Listen there: under TLS where certificates are held, plain on unix sockets and without."""
+    if _held is None or address.startswith("unix:"):
+        server.add_insecure_port(address)
+    else:
+        server.add_secure_port(address, _held.server())
+
+
+def connect(address: str, options: Options) -> grpc.aio.Channel:
+    """A channel there, likewise."""
+    if _held is None or address.startswith("unix:"):
+        return grpc.aio.insecure_channel(address, options=options)
+    return _Following(_held, lambda held: grpc.aio.secure_channel(address, held.client(), options=options))
+
+
+class _Following(grpc.aio.Channel):
+    """A channel that is made anew once the certificates are, for calls from then on."""
+
+    def __init__(self, certificates: Certificates, make: Callable[[Certificates], grpc.aio.Channel]) -> None:
+        self._certificates, self._make = certificates, make
+        self._version = certificates.version()
+        self._line = make(certificates)
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def at_hand(self) -> grpc.aio.Channel:
+        if (version := self._certificates.version()) != self._version:
+            closing = asyncio.ensure_future(self._line.close(_DRAIN_SECONDS))
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
+            self._version, self._line = version, self._make(self._certificates)
+        return self._line
+
+    def unary_unary(self, method: str, *rest: Any, **named: Any) -> Any:
+        return _Method(self, "unary_unary", method, rest, named)
+
+    def unary_stream(self, method: str, *rest: Any, **named: Any) -> Any:
+        return _Method(self, "unary_stream", method, rest, named)
+
+    def stream_unary(self, method: str, *rest: Any, **named: Any) -> Any:
+        return _Method(self, "stream_unary", method, rest, named)
+
+    def stream_stream(self, method: str, *rest: Any, **named: Any) -> Any:
+        return _Method(self, "stream_stream", method, rest, named)
+
+    async def close(self, grace: float | None = None) -> None:
+        for closing in self._closing:
+            closing.cancel()
+        await self._line.close(grace)
+
+    async def __aenter__(self) -> _Following:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
+        return self._line.get_state(try_to_connect)
+
+    async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
+        await self._line.wait_for_state_change(last_observed_state)
+
+    async def channel_ready(self) -> None:
+        await self._line.channel_ready()
+
+
+class _Method:
+    """One method, called on the channel that is at hand then."""
+
+    def __init__(self, line: _Following, kind: str, method: str, rest: tuple[Any, ...], named: dict[str, Any]) -> None:
+        self._line, self._kind, self._rest, self._named = line, kind, rest, named
+        self._path = method
+        self._method = method.encode()
+
+    def __call__(self, *given: Any, **named: Any) -> Any:
+        made = getattr(self._line.at_hand(), self._kind)(self._path, *self._rest, **self._named)
+        return made(*given, **named)
