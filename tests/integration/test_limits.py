@@ -80,6 +80,9 @@ async def gateways(directory, valkey, **settings):
             for url in urls:
                 await alive(client, url)
         yield urls, log
+    except httpx.HTTPError:
+        print(log.read_text()[-3000:])
+        raise
     finally:
         for process in running:
             process.kill()
@@ -100,7 +103,10 @@ async def saturate(urls, seconds):
 
     async def keep_asking(url):
         while time.monotonic() - began < seconds:
-            response = await client.get(f"{url}/v1/models")
+            try:
+                response = await client.get(f"{url}/v1/models")
+            except (httpx.ReadError, httpx.RemoteProtocolError):  # the server closed what had been idle
+                continue
             if response.status_code == 200:
                 admitted.append(time.monotonic() - began)
             else:

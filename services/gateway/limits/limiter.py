@@ -26,7 +26,7 @@ from services.gateway.settings import GatewaySettings
 log = structlog.get_logger()
 
 FAILURES = (RedisError, OSError)
-_SECONDS = 0.5
+_SECONDS = 1.0
 _DOWN_SECONDS = 1.0
 """How long Redis is not asked again after it failed, so that each request does not wait for it."""
 
