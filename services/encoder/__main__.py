@@ -19,6 +19,7 @@ async def main() -> None:
         settings.encoder_address,
         "almanac.encoder.v1.Encoder",
         lambda server: add_EncoderServicer_to_server(EncoderServicer(encoder), server),  # type: ignore[no-untyped-call]
+        settings.shutdown_seconds,
     )
     encoder.close()
 

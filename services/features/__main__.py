@@ -24,6 +24,7 @@ async def main() -> None:
         settings.features_address,
         "almanac.features.v1.Features",
         lambda server: add_FeaturesServicer_to_server(servicer, server),  # type: ignore[no-untyped-call]
+        settings.shutdown_seconds,
     )
     preparing.cancel()
 

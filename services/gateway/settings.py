@@ -29,7 +29,6 @@ class GatewaySettings(Settings):
     max_upload_files: int = Field(1_000, ge=1, description="Most files in one upload.")
     answer_seconds: float = Field(60.0, gt=0, description="Every answer ends, well or badly, within this time.")
     heartbeat_seconds: float = Field(5.0, gt=0, description="Longest silence on an event stream.")
-    shutdown_seconds: int = Field(5, ge=0, description="How long requests in flight may take to end at shutdown.")
     gateway_threads: int = Field(32, ge=1, description="Threads that wait for the catalog and the broker.")
     rank_recency: float = Field(0.0, description="Weight of a document's recency beside the fused score (0 to 2).")
     rank_authority: float = Field(0.0, description="Weight of the `authority` that its metadata give it, 0 to 1.")

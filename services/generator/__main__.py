@@ -25,6 +25,7 @@ async def main() -> None:
             settings.generator_address,
             "almanac.generator.v1.Generator",
             lambda server: add_GeneratorServicer_to_server(servicer, server),  # type: ignore[no-untyped-call]
+            settings.shutdown_seconds,
         )
     finally:
         following.cancel()

@@ -18,6 +18,7 @@ async def main() -> None:
         settings.retriever_address,
         "almanac.retriever.v1.Retriever",
         lambda server: add_RetrieverServicer_to_server(RetrieverServicer(retriever), server),  # type: ignore[no-untyped-call]
+        settings.shutdown_seconds,
     )
     await retriever.close()
 

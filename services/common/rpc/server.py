@@ -27,7 +27,6 @@ log = structlog.get_logger()
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 OPTIONS = [("grpc.max_receive_message_length", MAX_MESSAGE_BYTES), ("grpc.max_send_message_length", MAX_MESSAGE_BYTES)]
-DRAIN_SECONDS = 5.0
 NO_DEADLINE_SECONDS = 3600.0
 
 
@@ -127,8 +126,10 @@ async def start(address: str, name: str, register: Callable[[grpc.aio.Server], N
     return server
 
 
-async def serve(address: str, name: str, register: Callable[[grpc.aio.Server], None]) -> None:
-    """Serve until SIGTERM or SIGINT, then let calls in flight finish."""
+async def serve(
+    address: str, name: str, register: Callable[[grpc.aio.Server], None], drain_seconds: float = 5.0
+) -> None:
+    """Serve until SIGTERM or SIGINT, then take no more calls and let those in flight end."""
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -136,4 +137,4 @@ async def serve(address: str, name: str, register: Callable[[grpc.aio.Server], N
     server = await start(address, name, register)
     log.info("serving", service=name, address=address)
     await stopped.wait()
-    await server.stop(DRAIN_SECONDS)
+    await server.stop(drain_seconds)
