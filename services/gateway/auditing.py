@@ -32,18 +32,18 @@ class Entry:
 
 
 @asynccontextmanager
-async def audited(request: Request, context: Context, caller: Caller) -> AsyncIterator[None]:
-    """Around an action; its entry is `request.state.entry`. What only reads leaves none."""
-    if request.method in _READS:
-        yield
-        return
+async def audited(request: Request, context: Context, caller: Caller) -> AsyncIterator[Entry]:
+    """Around an action, whose entry is `request.state.entry` as well. What only reads is not recorded."""
     entry = request.state.entry = Entry(request)
+    if request.method in _READS:
+        yield entry
+        return
     audit_id = await context.catalog.writing(
         lambda tx: audit.begin(tx, caller.tenant, caller.key_id, entry.action, entry.subject, entry.detail)
     )
     outcome = "failed"
     try:
-        yield
+        yield entry
         outcome = "done"
     except AlmanacError as error:
         outcome = error.type

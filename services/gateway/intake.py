@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 
 from services.common.errors import InvalidRequest
+from services.gateway.auditing import audited
 from services.gateway.bodies import read_json, within
 from services.gateway.caller import Caller, Scope
 from services.gateway.context import Context
@@ -49,7 +50,9 @@ async def _from_json(request: Request, context: Context, caller: Caller, door: D
     body = await read_json(request, door.json, context.settings.max_upload_bytes)
     fields = body.model_dump(exclude_none=True)
     rows = fields.pop(door.kind)
-    return await take_in(context, _intake(caller, door, fields), [rows_file(f"{door.kind}.jsonl", rows)])
+    return await _taken(
+        request, context, caller, Intake(caller.tenant, door.kind, **fields), [rows_file(f"{door.kind}.jsonl", rows)]
+    )
 
 
 async def _from_form(request: Request, context: Context, caller: Caller, door: Door) -> dict[str, Any]:
@@ -57,14 +60,19 @@ async def _from_form(request: Request, context: Context, caller: Caller, door: D
         given = {name: value for name, value in form.items() if name != "files" and value != ""}
         fields = door.form.model_validate(given).model_dump()
         files: list[File] = files_of(form, door.suffixes, context.settings.max_upload_bytes)
-        return await take_in(context, _intake(caller, door, fields), files)
+        return await _taken(request, context, caller, Intake(caller.tenant, door.kind, **fields), files)
 
 
-def _intake(caller: Caller, door: Door, fields: dict[str, Any]) -> Intake:
-    """Raises Forbidden."""
-    if fields.get("history"):
-        caller.require(Scope.ADMIN)
-    return Intake(caller.tenant, door.kind, **fields)
+async def _taken(
+    request: Request, context: Context, caller: Caller, intake: Intake, files: list[File]
+) -> dict[str, Any]:
+    """The job. A history is imported by an administrator, and that is on record. Raises Forbidden."""
+    if not intake.history:
+        return await take_in(context, intake, files)
+    caller.require(Scope.ADMIN)
+    async with audited(request, context, caller) as entry:
+        entry.note(intake.collection, history=True)
+        return await take_in(context, intake, files)
 
 
 @asynccontextmanager

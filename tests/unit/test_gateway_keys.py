@@ -159,6 +159,10 @@ async def test_a_history_needs_an_administrator(app, client):
     rows = [{"id": "a", "text": "x", "valid_from": "2001-01-01", "recorded_at": "2001-01-01"}]
     body = {"collection": "past", "documents": rows, "history": True}
     assert (await client.post("/v1/documents", json=body, headers=bearing(text))).status_code == 403
+    _, administrators = make(app.state.context.catalog)
+    assert (await client.post("/v1/documents", json=body, headers=bearing(administrators))).status_code == 202
+    [entry] = (await client.get("/v1/admin/audit", headers=bearing(administrators))).json()["entries"]
+    assert (entry["action"], entry["subject"], entry["detail"]["outcome"]) == ("documents.add", "past", "done")
 
 
 async def test_an_openai_client_is_told_in_its_own_words(app, client):
