@@ -374,10 +374,11 @@ async def test_a_seed_and_a_temperature_give_the_same_text(generator: ManagedGen
 async def test_stats_tell_how_many_run_and_wait(generator: ManagedGenerator, backend: Backend) -> None:
     running = await occupy(generator, backend.slots)
     waiting = asyncio.create_task(text_of(generator, prompt("Hi.", max_tokens=1)))
-    await asyncio.sleep(0.2)
-    await anext(running[0])
-    stats = await generator.stats()
-    assert (stats.running, stats.waiting) == (backend.slots, 1)
+    began = time.monotonic()
+    while (stats := await generator.stats()).waiting != 1:
+        assert time.monotonic() - began < SOON, stats
+        await asyncio.sleep(0.05)
+    assert stats.running == backend.slots
     for stream in running:
         await stream.aclose()
     await waiting
