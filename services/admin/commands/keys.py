@@ -154,7 +154,8 @@ def _show(made: dict[str, Any], as_json: bool) -> None:
         print_json(made)
         return
     typer.echo(made["key"])
-    typer.echo(f"for {made['tenant']}, scopes {' '.join(made['scopes'])}; it is not shown again", err=True)
+    typer.echo(f"for {made['tenant']}, scopes {' '.join(made['scopes'])}; it is not shown again.", err=True)
+    typer.echo("Every request needs a key now; `almanac keys link` opens the page with this home's.", err=True)
 
 
 def _create_directly(body: dict[str, Any]) -> dict[str, Any]:
