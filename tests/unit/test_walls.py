@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 NODES = ("encoder", "retriever", "features", "generator")
 MAY_IMPORT_CATALOG = {"orchestrator", "gateway", "admin"}
-HEAVY = ("torch", "feast", "onnxruntime", "qdrant_edge", "qdrant_client", "faiss", "xllamacpp", "pandas")
+HEAVY = ("torch", "vllm", "feast", "onnxruntime", "qdrant_edge", "qdrant_client", "faiss", "xllamacpp", "pandas")
 NODE_FILES = {"__init__.py", "__main__.py", "settings.py", "server.py"}
 
 
