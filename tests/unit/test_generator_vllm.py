@@ -30,7 +30,7 @@ async def test_drafts_by_n_grams_give_several_tokens_a_step(tmp_path: Path) -> N
         *pieces, last = [chunk async for chunk in backend.generate(ASKED)]
     finally:
         await backend.close()
-    assert "Dunmore was rebuilt in 1847" in "".join(piece.text for piece in pieces)
+    assert "rebuilt in 1847 by Alba Wren, the keeper of the lights" in "".join(piece.text for piece in pieces)
     assert len(pieces) < 0.75 * last.completion_tokens
 
 
