@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
-from services.catalog.tables import answers
+from services.catalog.tables import answers, erasures
 from services.common.errors import AnswerNotFound
 from services.common.moment import now
 
 ASKED, DONE, FAILED = "asked", "done", "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A finished answer as asked and as given. erasures: of its collection, worked on since it was asked."""
+
+    request: Mapping[str, Any]
+    record: Mapping[str, Any]
+    erasures: int
 
 
 def create(tx: Connection, tenant: str, collection: str, request: Mapping[str, Any]) -> str:
@@ -72,3 +82,12 @@ def get(tx: Connection, tenant: str, answer_id: str) -> Mapping[str, Any]:
     if found is None:
         raise AnswerNotFound(f"there is no finished answer {answer_id[:64]!r}")
     return found
+
+
+def stored(tx: Connection, tenant: str, answer_id: str) -> Stored:
+    """What is needed to give the answer again. Raises AnswerNotFound."""
+    record = get(tx, tenant, answer_id)
+    row = tx.execute(select(answers).where(answers.c.answer_id == answer_id)).one()
+    here = (erasures.c.tenant == tenant, erasures.c.collection == row.collection)
+    since = select(func.count()).select_from(erasures).where(*here, erasures.c.updated_at >= row.created_at)
+    return Stored(row.request, record, int(tx.execute(since).scalar_one()))

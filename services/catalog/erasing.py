@@ -40,6 +40,7 @@ ERASE, REBUILD = "erase", "rebuild"
 ASKED, DONE = "asked", "done"
 _PATIENCE_US = 60_000_000
 _HARMLESS = ("facts", ERASE)
+_ERASED = {"passage_id": "", "doc_id": "", "sha256": "", "features": {}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +141,8 @@ def delete_document(tx: Connection, erasure: Erasure) -> None:
 def scrub_answers(tx: Connection, erasure: Erasure, before: int, after: str, limit: int) -> tuple[list[str], str]:
     """Empty what cites the document among the next answers; those under way since `before` fail.
 
-    Returns the ids of all that are emptied, and the id to go on after, which is empty at the end.
+    Those that considered it without citing it lose its hashes. Returns the ids of all that are emptied, and the id to
+    go on after, which is empty at the end.
     """
     query = (
         select(answers)
@@ -160,6 +162,8 @@ def scrub_answers(tx: Connection, erasure: Erasure, before: int, after: str, lim
             tx.execute(update(answers).where(answers.c.answer_id == row.answer_id).values(values))
         if values is not None or (row.record or {}).get("erased"):
             emptied.append(row.answer_id)
+        elif unnamed := _unnamed(row, erasure.doc_id):
+            tx.execute(update(answers).where(answers.c.answer_id == row.answer_id).values(record=unnamed))
     return emptied, rows[-1].answer_id if len(rows) == limit else ""
 
 
@@ -257,12 +261,22 @@ def _scrubbed(row: Row[Any], doc_id: str, before: int) -> dict[str, Any] | None:
     cited = (row.record or {}).get("citations", ())
     if not any(citation.get("doc_id") == doc_id for citation in cited):
         return None
-    record = {**row.record, "question": "", "answer": "", "citations": [], "erased": True}
-    return {"record": record, "request": _mute(row.request)}
+    emptied = {"question": "", "answer": "", "moment_phrase": "", "citations": [], "basis": {}}
+    return {"record": {**row.record, **emptied, "erased": True}, "request": _mute(row.request)}
+
+
+def _unnamed(row: Row[Any], doc_id: str) -> dict[str, Any] | None:
+    """The record without hashes of the document's text and the values of its features; None if it has none."""
+    basis = (row.record or {}).get("basis") or {}
+    passages = basis.get("passages", ())
+    if not any(passage["doc_id"] == doc_id for passage in passages):
+        return None
+    kept = [passage if passage["doc_id"] != doc_id else _ERASED for passage in passages]
+    return {**row.record, "basis": {**basis, "passages": kept}}
 
 
 def _mute(request: Mapping[str, Any]) -> dict[str, Any]:
-    return {**request, "text": ""}
+    return {**request, "text": "", "phrase": ""}
 
 
 def _silent(failure: Mapping[str, Any], doc_id: str) -> Mapping[str, Any]:

@@ -77,6 +77,20 @@ def fact_at(tx: Connection, question_key: str, fact_id: str, moment: Moment) -> 
     return None if row is None else _fact(row)
 
 
+def fact_extents_at(tx: Connection, question_key: str, known_at: int) -> list[FactAt]:
+    """The answers to a canonical question over valid time, in its order, as on record at `known_at`."""
+    query = _facts().where(facts.c.question_key == question_key, _on_record(fact_extents, known_at))
+    return [_fact(row) for row in tx.execute(query.order_by(fact_extents.c.valid_from))]
+
+
+def document_edges(tx: Connection, tenant: str, name: str, doc_ids: Sequence[str], known_at: int) -> set[int]:
+    """The instants at which a version of one of the documents begins or ends, as on record at `known_at`."""
+    table = version_extents.c
+    here = (table.tenant == tenant, table.collection == name, table.doc_id.in_(doc_ids))
+    rows = tx.execute(select(table.valid_from, table.valid_to).where(*here, _on_record(version_extents, known_at)))
+    return {edge for row in rows for edge in row}
+
+
 @dataclass(frozen=True, slots=True)
 class Phrasing:
     """A text on record, and the key of the canonical question that it asks."""
@@ -196,9 +210,12 @@ def _visible(table: Any, moment: Moment) -> ColumnElement[bool]:
     return and_(
         table.c.valid_from <= moment.as_of,
         table.c.valid_to > moment.as_of,
-        table.c.recorded_from <= moment.known_at,
-        table.c.recorded_to > moment.known_at,
+        _on_record(table, moment.known_at),
     )
+
+
+def _on_record(table: Any, known_at: int) -> ColumnElement[bool]:
+    return and_(table.c.recorded_from <= known_at, table.c.recorded_to > known_at)
 
 
 def _extent(row: Row[Any]) -> Extent:

@@ -26,6 +26,8 @@ from services.gateway.routes import (
     jobs,
     keys,
     maintenance,
+    mcp,
+    moments,
     pages,
     profiles,
     search,
@@ -57,8 +59,10 @@ def create_app(settings: GatewaySettings, opened: Opened = open_context) -> Fast
     add_handlers(app)
     for routes in (
         answers,
+        moments,
         graph,
         chat,
+        mcp,
         search,
         maintenance,
         generations,

@@ -16,11 +16,12 @@ from services.common.moment import Moment, now, parse_as_of, parse_known_at
 from services.gateway.caller import Caller
 from services.gateway.context import Context
 from services.orchestrator.graph.answer import Question
+from services.orchestrator.graph.proposing import at_its_words
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a client asks. `as_of` and `known_at` as they were written."""
+    """What a client asks. `as_of` and `known_at` as they were written. exact: search exhaustively."""
 
     text: str
     collection: str
@@ -30,6 +31,7 @@ class Asked:
     generate: bool = True
     max_tokens: int | None = None
     adapter: str = ""
+    exact: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,15 @@ async def pin(context: Context, caller: Caller, asked: Asked) -> Pinned:
 
 
 async def open_question(context: Context, caller: Caller, asked: Asked) -> Question:
-    """The question, committed as asked. Raises what `check_text` and `pin` raise, and RateLimited."""
+    """The question, committed as asked. Raises what `pinned_question` raises."""
+    question = await pinned_question(context, caller, asked)
+    if asked.as_of is None:
+        question = await at_its_words(context.nodes, question)
+    return await asyncio.to_thread(_create, context, question)
+
+
+async def pinned_question(context: Context, caller: Caller, asked: Asked) -> Question:
+    """The question, without an id yet. Raises what `check_text` and `pin` raise, and RateLimited."""
     text = check_text(asked.text, context.settings.max_question_chars)
     await context.limiter.require_tokens(caller.tenant, caller.key_id)
     pinned = await pin(context, caller, asked)
@@ -80,10 +90,11 @@ async def open_question(context: Context, caller: Caller, asked: Asked) -> Quest
         adapter=asked.adapter,
         key_id=caller.key_id,
         weights=context.settings.rank_weights,
+        exact=asked.exact,
     )
     if asked.max_tokens is not None:
         question = replace(question, max_tokens=asked.max_tokens)
-    return await asyncio.to_thread(_create, context, question)
+    return question
 
 
 def _instants(asked: Asked) -> tuple[int, int | None]:

@@ -40,7 +40,7 @@ async def listen(context: Context, question: Question, silence: float) -> AsyncG
             if event is None:
                 raise Internal("the answer ended without a word")
             if event.kind == "done":
-                await _charge(context, question, event.data["answer"]["usage"])
+                await charge(context, question.tenant, question.key_id, event.data["answer"]["usage"])
             yield event
             if event.kind in LAST:
                 return
@@ -48,9 +48,10 @@ async def listen(context: Context, question: Question, silence: float) -> AsyncG
         working.cancel()
 
 
-async def _charge(context: Context, question: Question, usage: Mapping[str, int]) -> None:
+async def charge(context: Context, tenant: str, key_id: str, usage: Mapping[str, int]) -> None:
+    """Count the tokens that an answer took."""
     used = sum(int(usage.get(name, 0)) for name in ("prompt_tokens", "completion_tokens"))
-    await context.limiter.charge(question.tenant, question.key_id, used)
+    await context.limiter.charge(tenant, key_id, used)
 
 
 async def collect(context: Context, question: Question, request: Request) -> Mapping[str, Any]:

@@ -19,7 +19,7 @@ from services.catalog.records import DocumentIn, Generation, PassageIn
 from services.catalog.state import VIEWS, ensure_generation, index_reader, set_watermark, view_reader
 from services.common.moment import OPEN_END, OPEN_START, Extent, Moment, Span
 from services.common.nodes.features import FeatureRow
-from services.common.nodes.retriever import Found, Hit, Query, Stage
+from services.common.nodes.retriever import Found, Hit, Query, Stage, Target
 from services.common.nodes.scope import Scope
 from services.gateway.app import create_app
 from services.gateway.context import Context
@@ -63,6 +63,8 @@ class OnePassage:
 
     async def search(self, query: Query) -> Found:
         self.queries.append(query)
+        if query.target is Target.QUESTIONS:
+            return Found([])
         row = document()
         passage = row.passage_id(query.scope.tenant, query.scope.collection, row.passages[0])
         everywhere = Extent(Span(OPEN_START, OPEN_END), Span(0, OPEN_END))

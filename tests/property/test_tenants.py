@@ -25,7 +25,7 @@ from services.catalog.state import VIEWS, ensure_generation, index_reader, set_w
 from services.catalog.tables import metadata
 from services.common.errors import Unavailable
 from services.common.moment import OPEN_END, OPEN_START, Extent, Moment, Span, now
-from services.common.nodes.retriever import Found, Hit
+from services.common.nodes.retriever import Found, Hit, Target
 from services.gateway.app import create_app
 from services.gateway.context import Context
 from services.gateway.settings import GatewaySettings
@@ -86,6 +86,7 @@ class Case:
 IN = "?collection=notes"
 HERE = {"collection": COLLECTION}
 ASKS = {"question": "When did the harbour open?", **HERE}
+DAY = {"as_of": "2020-01-01"}
 CHAT = {"model": "almanac", "messages": [{"role": "user", "content": "When?"}], **HERE}
 A = "/v1/admin"
 CASES = {
@@ -94,6 +95,9 @@ CASES = {
     ("POST", "/v1/answers/{answer_id}/feedback"): Case(
         "ask", "/v1/answers/{answer}/feedback", {"helpful": True}, own=True, works=False
     ),
+    ("POST", "/v1/answers/{answer_id}/replay"): Case("ask", "/v1/answers/{answer}/replay", own=True),
+    ("POST", "/v1/answers/compare"): Case("ask", "/v1/answers/compare", {**ASKS, "at": [DAY, DAY]}),
+    ("POST", "/v1/answers/timeline"): Case("ask", "/v1/answers/timeline", ASKS),
     ("POST", "/v1/chat/completions"): Case("ask", "/v1/chat/completions", CHAT),
     ("GET", "/v1/models"): Case("ask", "/v1/models"),
     ("GET", "/v1/models/{name}"): Case("ask", "/v1/models/almanac"),
@@ -164,6 +168,8 @@ class Scoped:
 
     async def search(self, query) -> Found:
         self.check(query.scope.tenant)
+        if query.target is Target.QUESTIONS:
+            return Found([])
         doc = document(query.scope.tenant)
         passage = doc.passage_id(query.scope.tenant, query.scope.collection, doc.passages[0])
         everywhere = Extent(Span(OPEN_START, OPEN_END), Span(0, OPEN_END))

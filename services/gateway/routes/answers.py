@@ -32,6 +32,7 @@ class AnswerRequest(Strict):
     stream: bool = False
     generate: bool = True
     max_tokens: Annotated[int, Field(ge=1)] | None = None
+    exact: bool = Field(False, description="Search exhaustively, whatever the generation's funnel.")
 
 
 class FeedbackRequest(Strict):

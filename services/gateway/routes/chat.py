@@ -25,7 +25,7 @@ router = APIRouter(tags=["openai"])
 
 ALMANAC, QUOTED = "almanac", "almanac-quoted"
 _SINCE = 1_767_225_600
-_BESIDE = ("citations", "moment", "grounding", "degraded")
+_BESIDE = ("citations", "moment", "moment_from", "moment_phrase", "grounding", "degraded")
 
 
 class Part(BaseModel):

@@ -19,6 +19,8 @@ class Question:
     """One question, its moment resolved and its generation read once; both pinned from here on.
 
     `key_id`: the key that asked, empty for none. `weights`: of features in ranking; empty keeps the retriever's order.
+    `exact`: search exhaustively, whatever the generation's funnel. `phrase`: the question's own words that `as_of` was
+    taken from, empty where it was not.
     """
 
     answer_id: str
@@ -33,6 +35,8 @@ class Question:
     adapter: str = ""
     key_id: str = ""
     weights: Mapping[str, float] = field(default_factory=dict)
+    exact: bool = False
+    phrase: str = ""
 
     @property
     def scope(self) -> Scope:
@@ -84,11 +88,43 @@ class Citation:
 
 
 @dataclass(frozen=True, slots=True)
+class Considered:
+    """A passage that evidence was chosen from. sha256: of its text. features: name → value, where ranking read them."""
+
+    passage_id: str
+    doc_id: str
+    sha256: str
+    features: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Cited:
+    """A quote by the id of its passage, or of its fact, and its SHA-256."""
+
+    id: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """What an answer rests on, without a word of text: passages as ranked, the fact, the evidence as numbered.
+
+    prompt_sha256: of the messages sent to the generator; empty where nothing was.
+    """
+
+    passages: tuple[Considered, ...] = ()
+    fact_id: str = ""
+    evidence: tuple[Cited, ...] = ()
+    prompt_sha256: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """An answer with all that is needed to check it and to run it again.
 
-    retrieved: the documents considered. similarity: the best cosine among their passages, None without one.
-    trace: how each step went, in the order they began (executor.Taken).
+    exact: whether the passages were searched exhaustively. retrieved: the documents considered. similarity: the best
+    cosine among their passages, None without one. trace: how each step went, in the order they began (executor.Taken).
+    moment_from: "question" where `as_of` is what the words moment_phrase name; else empty.
     """
 
     id: str
@@ -108,6 +144,9 @@ class Answer:
     similarity: float | None = None
     trace_id: str = ""
     trace: Sequence[Mapping[str, Any]] = ()
+    basis: Basis = Basis()
+    moment_from: Literal["", "question"] = ""
+    moment_phrase: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return {

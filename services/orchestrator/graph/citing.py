@@ -1,12 +1,16 @@
-"""Facts and sentences as citations."""
+"""Facts and sentences as citations, and what an answer rests on as ids and hashes."""
 
 from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
 
 from services.catalog.reading import FactAt
 from services.catalog.records import Located
 from services.common.moment import OPEN_START
-from services.orchestrator.graph.answer import Citation
+from services.orchestrator.graph.answer import Basis, Citation, Cited, Considered
 from services.orchestrator.graph.evidence import Chosen
+from services.orchestrator.graph.search import SearchHit
 
 
 def cite_fact(fact: FactAt) -> Citation:
@@ -51,3 +55,25 @@ def cite_sentence(n: int, chosen: Chosen, located: Located) -> Citation:
         page=located.page(chosen.sentence.start),
         section=located.section,
     )
+
+
+def basis(hits: Sequence[SearchHit], citations: Sequence[Citation], prompt_sha256: str) -> Basis:
+    """What an answer rests on: the passages that evidence was chosen from, in order, and what it cites."""
+    facts = [citation.version_id for citation in citations if citation.kind == "fact"]
+    return Basis(
+        passages=tuple(_considered(hit) for hit in hits),
+        fact_id=facts[0] if facts else "",
+        evidence=tuple(
+            Cited(one.version_id if one.kind == "fact" else one.passage_id, _sha256(one.quote)) for one in citations
+        ),
+        prompt_sha256=prompt_sha256,
+    )
+
+
+def _considered(hit: SearchHit) -> Considered:
+    values = {feature.name: feature.value for feature in hit.features}
+    return Considered(hit.located.passage_id, hit.located.doc_id, _sha256(hit.located.text), values)
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

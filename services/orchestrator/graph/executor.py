@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from prometheus_client import Counter, Histogram
 
@@ -20,6 +20,7 @@ STEP_SECONDS = Histogram("almanac_step_seconds", "Seconds a step took.", ("step"
 STEP_RETRIES = Counter("almanac_step_retries", "Tries of a step after its first.", ("step",), registry=REGISTRY)
 STEP_FALLBACKS = Counter("almanac_step_fallbacks", "Steps whose fallback had to do.", ("step",), registry=REGISTRY)
 
+Result = TypeVar("Result")
 Results = Mapping[str, Any]
 """What the steps before gave, by step name; a step that was passed over gave None."""
 
@@ -134,7 +135,7 @@ async def execute(steps: Sequence[Step], trace: Trace, observe: Observe) -> dict
             for step in steps:
                 group.create_task(perform(step), name=step.name)
     except BaseExceptionGroup as failures:
-        raise _first(failures) from None
+        raise first_error(failures) from None
     return results
 
 
@@ -173,8 +174,24 @@ async def _tries(step: Step, results: Results, taken: Taken) -> Any:
                 raise
 
 
-def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The error that ended the graph: ours before any other."""
+async def together(works: Iterable[Callable[[], Awaitable[Result]]], at_once: int) -> list[Result]:
+    """The results in order, so many worked out at a time. The first error cancels the rest and is raised."""
+    turns = asyncio.Semaphore(at_once)
+
+    async def take(work: Callable[[], Awaitable[Result]]) -> Result:
+        async with turns:
+            return await work()
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(take(work)) for work in works]
+    except BaseExceptionGroup as failures:
+        raise first_error(failures) from None
+    return [task.result() for task in tasks]
+
+
+def first_error(failures: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The error that ended a group: ours before any other."""
     leaves: list[BaseException] = []
     pending: list[BaseException] = [failures]
     while pending:

@@ -40,6 +40,11 @@ async def find_fact(nodes: Nodes, question: Question, vector: Vector | None) -> 
     return fact
 
 
+async def canonical(nodes: Nodes, question: Question, vector: Vector) -> str | None:
+    """The key of the canonical question that is asked, whatever holds at the moment; None if it is none of them."""
+    return await named(nodes, question) or await _match(nodes, question, vector)
+
+
 async def named(nodes: Nodes, question: Question) -> str | None:
     """The canonical question in these very words."""
 
@@ -53,7 +58,7 @@ async def named(nodes: Nodes, question: Question) -> str | None:
 
 async def _match(nodes: Nodes, question: Question, vector: Vector) -> str | None:
     with calling("retriever"):
-        query = Query(question.scope, Target.QUESTIONS, "", vector, CANDIDATES)
+        query = Query(question.scope, Target.QUESTIONS, "", vector, CANDIDATES, exact=question.exact)
         hits = (await nodes.retriever.search(query)).hits
     asked = await asyncio.to_thread(_asked, nodes, question, [hit.item_id for hit in hits])
     near = [(asked[hit.item_id], hit.dense or 0.0) for hit in hits]

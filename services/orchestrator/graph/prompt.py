@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -20,6 +22,12 @@ def build_messages(question: str, evidence: Sequence[Evidence], as_of: int) -> l
     listed = "\n".join(f"[{item.n}] {_titled(item)}" for item in evidence)
     asked = f"Evidence as of {_date(as_of)}:\n{listed}\n\nQuestion: {question.strip()}\nAnswer in one sentence:"
     return [Message("system", _INSTRUCTIONS), Message("user", asked)]
+
+
+def digest(messages: Sequence[Message]) -> str:
+    """SHA-256 of the messages, hexadecimal."""
+    sent = json.dumps([[message.role, message.content] for message in messages], ensure_ascii=False)
+    return hashlib.sha256(sent.encode()).hexdigest()
 
 
 def _titled(item: Evidence) -> str:

@@ -18,7 +18,7 @@ from services.common.errors import Unavailable
 from services.common.rpc.deadlines import deadline
 from services.common.telemetry import trace_id
 from services.orchestrator.graph.answer import Answer, Emit, Event, Question
-from services.orchestrator.graph.citing import cite_fact
+from services.orchestrator.graph.citing import basis, cite_fact
 from services.orchestrator.graph.executor import NodeFailed, Results, Step, Trace, execute
 from services.orchestrator.graph.facts import find_fact
 from services.orchestrator.graph.finding import Evidence, find_evidence
@@ -51,6 +51,7 @@ class _Answering:
     def __init__(self, nodes: Nodes, question: Question, emit: Emit, prefix: str) -> None:
         self._nodes, self._question, self._emit, self._prefix = nodes, question, emit, prefix
         self._trace = Trace()
+        self._exact = True
 
     def steps(self) -> tuple[Step, ...]:
         """The graph as data."""
@@ -104,8 +105,9 @@ class _Answering:
         question = self._question
         deep = depth(PASSAGES, question.weights)
         passages = await find_passages(
-            self._nodes, question.scope, question.text, results["encode"], deep, question.filters
+            self._nodes, question.scope, question.text, results["encode"], deep, question.filters, question.exact
         )
+        self._exact = passages.exact
         return passages.hits
 
     def _to_rank(self, results: Results) -> bool:
@@ -160,10 +162,14 @@ class _Answering:
             usage=written.usage,
             models={"encoder": question.generation.encoder, **written.models},
             generation=question.generation.name,
+            exact=self._exact,
             retrieved=tuple(dict.fromkeys(hit.hit.doc_id for hit in _considered(results))),
             similarity=max((hit.hit.dense for hit in _considered(results) if hit.hit.dense is not None), default=None),
             trace_id=trace_id(),
             trace=tuple(asdict(taken) for taken in self._trace.steps),
+            basis=basis(_considered(results), written.citations, written.prompt_sha256),
+            moment_from="question" if question.phrase else "",
+            moment_phrase=question.phrase,
         )
 
 

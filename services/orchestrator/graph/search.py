@@ -26,6 +26,8 @@ from services.orchestrator.graph.ranking import SECONDS as RANK_SECONDS
 
 Vector = npt.NDArray[np.float32]
 SECONDS = 10.0
+APPROXIMATE = ("codes", "graph", "lists")
+"""Methods of the retriever's stages that may miss one of the best."""
 UNWEIGHED: Weights = MappingProxyType({})
 
 
@@ -44,6 +46,11 @@ class Passages:
 
     hits: list[SearchHit]
     plan: Sequence[Stage] = ()
+
+    @property
+    def exact(self) -> bool:
+        """Whether every allowed point was compared by its full vector, not by a code or along a graph."""
+        return not any(stage.method in APPROXIMATE for stage in self.plan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +118,17 @@ async def query_vector(nodes: Nodes, generation: Generation, text: str) -> Vecto
 
 
 async def find_passages(
-    nodes: Nodes, scope: Scope, text: str, vector: Vector | None, limit: int, filters: Mapping[str, Sequence[str]]
+    nodes: Nodes,
+    scope: Scope,
+    text: str,
+    vector: Vector | None,
+    limit: int,
+    filters: Mapping[str, Sequence[str]],
+    exact: bool = False,
 ) -> Passages:
     """The best passages, best first. Raises MomentViolation if the catalog does not see one of them at the moment."""
     with calling("retriever"):
-        found = await nodes.retriever.search(Query(scope, Target.PASSAGES, text, vector, limit, filters))
+        found = await nodes.retriever.search(Query(scope, Target.PASSAGES, text, vector, limit, filters, exact))
     located, erasing = await asyncio.to_thread(_locate, nodes, scope, [hit.item_id for hit in found.hits])
     # An erasure takes documents out of the catalog first: the index may still name them for a while.
     hits = [hit for hit in found.hits if hit.doc_id not in erasing]

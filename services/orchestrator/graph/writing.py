@@ -13,18 +13,19 @@ from services.orchestrator.graph.finding import Evidence
 from services.orchestrator.graph.grounding import Evidence as Numbered
 from services.orchestrator.graph.grounding import Grounder
 from services.orchestrator.graph.nodes import Nodes
-from services.orchestrator.graph.prompt import build_messages
+from services.orchestrator.graph.prompt import build_messages, digest
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """The text of an answer and what it rests on."""
+    """The text of an answer and what it rests on. prompt_sha256: of the messages sent, empty where none were."""
 
     text: str
     citations: tuple[Citation, ...]
     grounding: Grounding
     usage: Mapping[str, int] = field(default_factory=dict)
     models: Mapping[str, str] = field(default_factory=dict)
+    prompt_sha256: str = ""
 
 
 async def write(nodes: Nodes, question: Question, evidence: Evidence, emit: Emit, prefix: str, trace: Trace) -> Written:
@@ -41,6 +42,7 @@ class _Writing:
         self._quotes = [Numbered(one.n, one.quote, one.title) for one in evidence.citations]
         self._usage: dict[str, int] = {}
         self._models: dict[str, str] = {}
+        self._sent = ""
 
     async def run(self) -> Written:
         for citation in self._evidence.citations:
@@ -52,15 +54,18 @@ class _Writing:
         else:
             whole = await self._generate(grounder) if self._question.generate else False
             await self._release(grounder.finish(truncated=not whole))
-        return Written(grounder.text, self._evidence.citations, grounder.grounding, self._usage, self._models)
+        return Written(
+            grounder.text, self._evidence.citations, grounder.grounding, self._usage, self._models, self._sent
+        )
 
     async def _generate(self, grounder: Grounder) -> bool:
         """Whether the model came to its own end; the generator lost on the way is no error."""
-        finish = ""
+        finish, prompt = "", self._prompt()
+        self._sent = digest(prompt.messages)
         try:
             with calling("generator"):
                 self._models = {"generator": (await self._nodes.generator.models())[0]}
-                async with aclosing(self._nodes.generator.generate(self._prompt())) as chunks:
+                async with aclosing(self._nodes.generator.generate(prompt)) as chunks:
                     async for chunk in chunks:
                         await self._release(grounder.feed(chunk.text))
                         finish = chunk.finish_reason

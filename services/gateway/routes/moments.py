@@ -1,0 +1,110 @@
+"""/v1/answers/…: one question at several moments, its answers over time, and an answer given again as recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Request
+from pydantic import Field
+
+from services.catalog import answers
+from services.common.rpc.deadlines import deadline
+from services.gateway.asking import Asked, open_question, pinned_question
+from services.gateway.bodies import Collection, Filters, Instant, Strict, documented, read_json
+from services.gateway.caller import Asking
+from services.gateway.context import Using
+from services.gateway.listening import charge, collect
+from services.orchestrator.graph.answer import iso, moment_json
+from services.orchestrator.graph.chronicle import Entry, chronicle
+from services.orchestrator.graph.comparing import changes
+from services.orchestrator.graph.executor import together
+from services.orchestrator.graph.replaying import Replay, replay
+
+router = APIRouter(tags=["answers"])
+
+AT_ONCE = 4
+"""Of the answers of one comparison."""
+
+
+class At(Strict):
+    as_of: Instant
+    known_at: Instant | None = None
+
+
+class CompareRequest(Strict):
+    question: str
+    collection: Collection = "default"
+    at: Annotated[list[At], Field(min_length=2, max_length=8)]
+    filters: Filters = Field(default_factory=dict)
+    generate: bool = True
+
+
+class TimelineRequest(Strict):
+    question: str
+    collection: Collection = "default"
+    known_at: str | None = None
+    filters: Filters = Field(default_factory=dict)
+
+
+@router.post("/v1/answers/compare", openapi_extra=documented(CompareRequest))
+async def compare(request: Request, using: Using, caller: Asking) -> Mapping[str, Any]:
+    """Answer a question at two to eight moments, and say from each to the next what changed."""
+    body = await read_json(request, CompareRequest, using.settings.max_body_bytes)
+    asked = [
+        Asked(body.question, body.collection, at.as_of, at.known_at, body.filters, body.generate) for at in body.at
+    ]
+    questions = [await open_question(using, caller, one) for one in asked]
+    given = await together((partial(collect, using, question, request) for question in questions), AT_ONCE)
+    return {"question": questions[0].text, "collection": body.collection, "answers": given, "changes": changes(given)}
+
+
+@router.post("/v1/answers/timeline", openapi_extra=documented(TimelineRequest))
+async def timeline(request: Request, using: Using, caller: Asking) -> Mapping[str, Any]:
+    """Every distinct answer to a question with the span over which it was the answer. Documents are quoted."""
+    body = await read_json(request, TimelineRequest, using.settings.max_body_bytes)
+    asked = Asked(body.question, body.collection, None, body.known_at, body.filters, generate=False)
+    question = await pinned_question(using, caller, asked)
+    with deadline(using.settings.answer_seconds):
+        found = await chronicle(using.nodes, question)
+    return {
+        "question": question.text,
+        "collection": body.collection,
+        "known_at": iso(question.moment.known_at),
+        "complete": found.complete,
+        "entries": [_entry_json(entry) for entry in found.entries],
+    }
+
+
+@router.post("/v1/answers/{answer_id}/replay")
+async def again(answer_id: str, using: Using, caller: Asking) -> Mapping[str, Any]:
+    """Give an answer again at its moment and generation, and say whether it is the same; if not, what differs, why."""
+    stored = await using.catalog.reading(lambda tx: answers.stored(tx, caller.tenant, answer_id))
+    await using.limiter.require_tokens(caller.tenant, caller.key_id)
+    with deadline(using.settings.answer_seconds):
+        found = await replay(using.nodes, stored)
+    if found.again is not None:
+        await charge(using, caller.tenant, caller.key_id, found.again.usage)
+    return {"answer_id": answer_id, **_replay_json(found)}
+
+
+def _entry_json(entry: Entry) -> dict[str, Any]:
+    return {
+        "valid_from": iso(entry.span.start),
+        "valid_to": iso(entry.span.end),
+        "answer": entry.answer,
+        "citations": [citation.to_json() for citation in entry.citations],
+    }
+
+
+def _replay_json(found: Replay) -> dict[str, Any]:
+    return {
+        "identical": found.identical,
+        "exact": found.exact,
+        "overlap": found.overlap,
+        "moment": moment_json(found.question.moment),
+        "generation": found.generation,
+        "differences": [{"what": one.what, "why": one.why, "detail": one.detail} for one in found.differences],
+        "answer": found.again.to_json() if found.again is not None else None,
+    }
