@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from services.admin.commands import (
+    backup,
     documents,
     evaluate,
     features,
@@ -19,6 +20,7 @@ from services.admin.commands import (
     profiles,
     read,
     reindex,
+    replay,
     stack,
     sync,
 )
@@ -35,12 +37,17 @@ app = typer.Typer(
 )
 for command in (stack.up, stack.down, stack.status, ingest.ingest, sync.sync, read.collections, read.search, read.ask):
     app.command()(command)
+app.command()(replay.compare)
+app.command()(replay.timeline)
+app.command()(replay.replay)
 app.command()(feedback.feedback)
 app.command()(graph.graph)
 app.command()(graph.trace)
 app.command()(documents.history)
 app.command()(documents.delete)
 app.command()(migrate.migrate)
+app.command()(backup.backup)
+app.command()(backup.restore)
 app.add_typer(models.app, name="models")
 app.add_typer(ingest.facts, name="facts")
 app.add_typer(jobs.app, name="jobs")

@@ -27,6 +27,11 @@ def _instant(text: str | None) -> str | None:
     return text
 
 
+def instants(texts: list[str]) -> list[str]:
+    """The same of several."""
+    return [text for text in texts if _instant(text)]
+
+
 AsOf = Annotated[str | None, typer.Option("--as-of", callback=_instant, help="What was true then (a date; now).")]
 KnownAt = Annotated[
     str | None, typer.Option("--known-at", callback=_instant, help="What was on record then (a date; all there is).")

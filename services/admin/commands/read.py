@@ -101,19 +101,20 @@ def listen(events: Iterable[Event], show: bool) -> Json:
 
 
 def show_answer(answer: Json) -> None:
-    from services.admin.render import moment, timings
+    from services.admin.render import clean, moment, timings
 
     typer.echo("\n")
     if answer["grounding"] == "abstained" and answer["citations"]:
         typer.echo("The nearest on record:")
     for citation in answer["citations"]:
-        _show_citation(citation)
-    typer.secho(f"{answer['grounding']}, {moment(answer['moment'])}", dim=True)
+        show_citation(citation)
+    taken = f", from “{clean(answer['moment_phrase'])}”" if answer.get("moment_from") == "question" else ""
+    typer.secho(f"{answer['grounding']}, {moment(answer['moment'])}{taken}", dim=True)
     typer.secho(timings(answer.get("timings_ms") or {}), dim=True)
     _tell_degraded(answer)
 
 
-def _show_citation(citation: Json) -> None:
+def show_citation(citation: Json) -> None:
     from services.admin.render import clean, span
 
     title = clean(citation.get("title") or citation.get("doc_id") or citation["kind"])
