@@ -62,7 +62,7 @@ test-vllm: setup $(VLLM_READY) ## The generator's contract with vLLM on the CPU,
 $(VLLM_READY): infra/vllm-requirements.txt
 	test -x $(VLLM)/python || $(PYTHON) -m venv .venv-vllm
 	@echo "Installing vLLM (about 2.4 GB on disk) ..."
-	$(VLLM)/python -m pip install -qq --disable-pip-version-check --no-deps -r $<
+	$(VLLM)/python -m pip install -qq --disable-pip-version-check --no-compile --no-deps -r $<
 	@touch $@
 
 test-long: setup ## The full counts of every property and chaos test
