@@ -20,25 +20,34 @@ log = structlog.get_logger()
 PROBLEM = "application/problem+json"
 RETRY_SECONDS = 2
 _OPENAI_PATHS = ("/v1/chat/", "/v1/models")
+_RPC_PATH = "/mcp"
+_INVALID_REQUEST, _INTERNAL_ERROR = -32600, -32603
+"""Of JSON-RPC 2.0, section 5.1."""
+UNEXPECTED = "the gateway failed unexpectedly; its log says why"
 _NAMED = 5
 """How many wrong fields a detail names."""
 
 
 def add_handlers(app: FastAPI) -> None:
-    app.add_exception_handler(AlmanacError, _ours)
-    app.add_exception_handler(RequestValidationError, _validation)
-    app.add_exception_handler(ValidationError, _validation)
+    for kind in (AlmanacError, RequestValidationError, ValidationError, OperationalError):
+        app.add_exception_handler(kind, _told)
     app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(OperationalError, _catalog)
 
 
 def respond(error: AlmanacError, path: str) -> Response:
     """The error as the response to a request for `path`."""
-    problem = error.problem()
     headers = {**({"Retry-After": str(RETRY_SECONDS)} if error.http_status == 503 else {}), **error.headers}
+    return _spelt(error.problem(), path, headers)
+
+
+def _spelt(problem: Mapping[str, Any], path: str, headers: Mapping[str, str] | None) -> Response:
+    """The problem as the clients of that path read it."""
+    status = problem["status"]
     if path.startswith(_OPENAI_PATHS):
-        return JSONResponse(openai_error(problem), error.http_status, headers)
-    return JSONResponse(problem, error.http_status, headers, PROBLEM)
+        return JSONResponse(openai_error(problem), status, headers)
+    if path == _RPC_PATH:
+        return JSONResponse(rpc_error(problem), status, headers)
+    return JSONResponse(problem, status, headers, PROBLEM)
 
 
 def openai_error(problem: Mapping[str, Any]) -> dict[str, Any]:
@@ -46,6 +55,12 @@ def openai_error(problem: Mapping[str, Any]) -> dict[str, Any]:
     kind = "server_error" if problem["status"] >= 500 else "invalid_request_error"
     code = str(problem["type"]).rpartition(":")[2]
     return {"error": {"message": problem["detail"], "type": kind, "param": None, "code": code}}
+
+
+def rpc_error(problem: Mapping[str, Any]) -> dict[str, Any]:
+    """Problem details as JSON-RPC spells an error of a message that was not looked at."""
+    code = _INTERNAL_ERROR if problem["status"] >= 500 else _INVALID_REQUEST
+    return {"jsonrpc": "2.0", "id": None, "error": {"code": code, "message": problem["detail"], "data": problem}}
 
 
 def from_problem(problem: Mapping[str, Any]) -> AlmanacError:
@@ -56,19 +71,27 @@ def from_problem(problem: Mapping[str, Any]) -> AlmanacError:
 
 def unexpected(path: str) -> Response:
     """The response to what nobody foresaw; the log has the rest."""
-    return respond(Internal("the gateway failed unexpectedly; its log says why"), path)
+    return respond(Internal(UNEXPECTED), path)
 
 
-async def _ours(request: Request, error: Exception) -> Response:
-    assert isinstance(error, AlmanacError)
-    if error.http_status == 500:
-        log.error("request_failed", path=request.url.path, error=error.type, detail=error.detail)
-    return respond(error, request.url.path)
+def understood(error: Exception, path: str) -> AlmanacError:
+    """The error as a client is told of it; the log has the rest of what is not the client's mistake."""
+    match error:
+        case AlmanacError():
+            if error.http_status == 500:
+                log.error("request_failed", path=path, error=error.type, detail=error.detail)
+            return error
+        case RequestValidationError() | ValidationError():
+            return InvalidRequest(describe(error.errors()))
+        case OperationalError():
+            log.error("catalog_failed", path=path, reason=str(error))
+            return Unavailable("the catalog does not answer; its log and the gateway's say why")
+    log.error("request_failed", path=path, exc_info=error)
+    return Internal(UNEXPECTED)
 
 
-async def _validation(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError | ValidationError)
-    return respond(InvalidRequest(describe(error.errors())), request.url.path)
+async def _told(request: Request, error: Exception) -> Response:
+    return respond(understood(error, request.url.path), request.url.path)
 
 
 async def _http(request: Request, error: Exception) -> Response:
@@ -82,14 +105,7 @@ async def _http(request: Request, error: Exception) -> Response:
         "status": error.status_code,
         "detail": detail.get(error.status_code, str(error.detail)),
     }
-    if path.startswith(_OPENAI_PATHS):
-        return JSONResponse(openai_error(problem), error.status_code, error.headers)
-    return JSONResponse(problem, error.status_code, error.headers, PROBLEM)
-
-
-async def _catalog(request: Request, error: Exception) -> Response:
-    log.error("catalog_failed", path=request.url.path, reason=str(error))
-    return respond(Unavailable("the catalog does not answer; its log and the gateway's say why"), request.url.path)
+    return _spelt(problem, path, error.headers)
 
 
 def describe(errors: Sequence[Any]) -> str:

@@ -12,8 +12,8 @@ from pydantic import BaseModel, Field
 from services.common.nodes.scope import Scope
 from services.gateway.asking import Asked, Pinned, check_text, pin
 from services.gateway.bodies import Collection, Filters, Strict, documented, read_json
-from services.gateway.caller import Asking
-from services.gateway.context import Using
+from services.gateway.caller import Asking, Caller
+from services.gateway.context import Context, Using
 from services.orchestrator.graph.answer import iso, moment_json
 from services.orchestrator.graph.search import Found, SearchHit, search
 
@@ -102,14 +102,18 @@ class SearchRequest(Strict):
 @router.post("/v1/search", openapi_extra=documented(SearchRequest), responses={200: {"model": SearchAnswer}})
 async def find(request: Request, using: Using, caller: Asking) -> Mapping[str, Any]:
     """The best passages, best first, each with the span over which it is valid."""
-    body = await read_json(request, SearchRequest, using.settings.max_body_bytes)
-    text = check_text(body.query, using.settings.max_question_chars, "query")
-    pinned = await pin(using, caller, Asked(text, body.collection, body.as_of, body.known_at))
+    return await searched(using, caller, await read_json(request, SearchRequest, using.settings.max_body_bytes))
+
+
+async def searched(context: Context, caller: Caller, body: SearchRequest) -> Mapping[str, Any]:
+    """A SearchAnswer as JSON; the search is counted. Raises what `check_text`, `pin` and the nodes raise."""
+    text = check_text(body.query, context.settings.max_question_chars, "query")
+    pinned = await pin(context, caller, Asked(text, body.collection, body.as_of, body.known_at))
     scope = Scope(caller.tenant, body.collection, pinned.generation.name, pinned.moment)
-    weights = using.settings.rank_weights
-    found = await search(using.nodes, pinned.generation, scope, text, body.limit, body.filters, weights, body.explain)
+    weights = context.settings.rank_weights
+    found = await search(context.nodes, pinned.generation, scope, text, body.limit, body.filters, weights, body.explain)
     documents = list(dict.fromkeys(hit.located.doc_id for hit in found.hits))
-    using.searches.note(caller.tenant, body.collection, documents)
+    context.searches.note(caller.tenant, body.collection, documents)
     answer = _found_json(found, pinned)
     return {**answer, **_explained(found, pinned)} if body.explain else answer
 

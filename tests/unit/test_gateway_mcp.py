@@ -1,0 +1,233 @@
+"""The Model Context Protocol's endpoint, through the protocol's own client."""
+
+from contextlib import asynccontextmanager
+
+import httpx2
+import pytest
+from mcp import Client, MCPError
+from mcp.client.streamable_http import streamable_http_client
+from sqlalchemy.exc import OperationalError
+
+from services.catalog import keys
+from services.catalog.commit import Recorder
+from services.common.errors import RateLimited, Unavailable
+from services.common.moment import parse_instant
+from services.orchestrator.graph.answer import Event
+from tests.fakes.gateway import COLLECTION, TEXT, citation, client_of, document, gateway, said
+
+ASKED = {"question": "When did the harbour open?", "collection": COLLECTION}
+TOOLS = {"ask", "search", "history", "collections"}
+HANDSHAKE = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "initialize",
+    "params": {
+        "protocolVersion": "2025-06-18",
+        "capabilities": {},
+        "clientInfo": {"name": "test", "version": "1"},
+    },
+}
+ACCEPT = {"accept": "application/json, text/event-stream"}
+
+
+@asynccontextmanager
+async def connected(app, key="", mode="auto"):
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    async with (
+        httpx2.AsyncClient(transport=httpx2.ASGITransport(app), headers=headers) as http,
+        Client(streamable_http_client("http://localhost/mcp", http_client=http), mode=mode) as client,
+    ):
+        yield client
+
+
+@pytest.fixture
+async def app(tmp_path):
+    async with gateway(tmp_path, by_year) as opened:
+        yield opened
+
+
+async def by_year(question, emit):
+    opened = question.moment.as_of >= parse_instant("1901-01-01")
+    text = "It opened in 1901." if opened else "It has not opened."
+    answer = said(question, text, citation(), degraded=() if opened else ("features",))
+    await emit(Event("done", {"answer": answer.to_json()}))
+
+
+def make_key(app, tenant="local", scopes=("ask",)):
+    with app.state.context.catalog.write() as tx:
+        made, text = keys.create(tx, tenant, scopes)
+    app.state.context.keyring.forget()
+    return made, text
+
+
+async def failed(client, tool, arguments):
+    """What the tool says of its failure."""
+    found = await client.call_tool(tool, arguments)
+    assert found.is_error
+    assert found.structured_content["detail"] == found.content[0].text
+    return found.structured_content
+
+
+@pytest.mark.parametrize("mode", ["legacy", "auto"])
+async def test_tools_are_listed_for_clients_old_and_new(app, mode):
+    async with connected(app, mode=mode) as client:
+        assert client.server_info.name == "almanac"
+        listed = {tool.name: tool for tool in (await client.list_tools()).tools}
+        found = await client.call_tool("ask", ASKED)
+    assert set(listed) == TOOLS
+    assert listed["ask"].input_schema["required"] == ["question"]
+    assert {"as_of", "known_at"} <= set(listed["search"].input_schema["properties"])
+    assert all(tool.annotations.read_only_hint for tool in listed.values())
+    assert "It opened in 1901." in found.content[0].text
+
+
+async def test_a_question_has_the_answer_of_its_moment(app):
+    async with connected(app) as client:
+        now = await client.call_tool("ask", ASKED)
+        then = await client.call_tool("ask", {**ASKED, "as_of": "1900-01-01"})
+    assert now.structured_content["answer"] == "It opened in 1901."
+    assert then.structured_content["answer"] == "It has not opened."
+    assert then.structured_content["moment"]["as_of"].startswith("1900-01-01")
+    said_then = then.content[0].text
+    assert "[1] Harbour, document port/harbour, valid from 1970-01-01" in said_then and TEXT[:27] in said_then
+    assert "As of 1900-01-01" in said_then and "Answered without: features." in said_then
+    assert "Answered without" not in now.content[0].text
+
+
+async def test_tools_give_what_the_routes_give(app):
+    async with connected(app) as client, client_of(app) as http:
+        search = await client.call_tool("search", {"query": "harbour", "collection": COLLECTION, "limit": 3})
+        history = await client.call_tool("history", {"doc_id": "port/harbour", "collection": COLLECTION})
+        collections = await client.call_tool("collections", {})
+        routed = await http.get(f"/v1/documents/port/harbour/versions?collection={COLLECTION}")
+        assert history.structured_content == routed.json()
+        assert collections.structured_content == (await http.get("/v1/collections")).json()
+    [hit] = search.structured_content["hits"]
+    assert (hit["doc_id"], hit["text"]) == ("port/harbour", TEXT)
+
+
+WRONG = [
+    ("ask", {"question": " ", "collection": COLLECTION}, "invalid-question"),
+    ("ask", {**ASKED, "as_of": "soon"}, "invalid-moment"),
+    ("ask", {**ASKED, "collection": "nowhere"}, "collection-not-found"),
+    ("ask", {**ASKED, "tenant": "rival"}, "invalid-request"),
+    ("search", {"query": "x", "limit": 101}, "invalid-request"),
+    ("search", {}, "invalid-request"),
+    ("history", {"doc_id": "none", "collection": COLLECTION}, "document-not-found"),
+]
+
+
+@pytest.mark.parametrize(("tool", "arguments", "error"), WRONG)
+async def test_a_mistake_is_a_failed_tool_that_says_so(app, tool, arguments, error):
+    async with connected(app) as client:
+        assert (await failed(client, tool, arguments))["type"] == f"urn:almanac:error:{error}"
+
+
+async def test_a_failure_is_told_without_its_inside(tmp_path, monkeypatch):
+    async def fails(question, emit):
+        await emit(Event("error", {"problem": Unavailable("the retriever is away").problem()}))
+
+    async with gateway(tmp_path, fails) as app, connected(app) as client:
+        assert (await failed(client, "ask", ASKED))["detail"] == "the retriever is away"
+
+        def breaks(kind):
+            def broken(*given):
+                raise kind
+
+            monkeypatch.setattr("services.gateway.routes.collections.list_collections", broken)
+
+        breaks(ZeroDivisionError("secret"))
+        told = await failed(client, "collections", {})
+        assert (told["status"], "secret" in told["detail"]) == (500, False)
+        breaks(OperationalError("SELECT secret", {}, Exception()))
+        told = await failed(client, "collections", {})
+        assert (told["status"], "secret" in told["detail"]) == (503, False)
+
+
+async def test_an_unknown_tool_is_named_an_error(app):
+    async with connected(app) as client:
+        with pytest.raises(MCPError, match="there is no tool 'drop'; there are ask, "):
+            await client.call_tool("drop", {})
+
+
+async def test_a_wrong_key_is_refused_in_words(app):
+    _, ingests = make_key(app, scopes=("ingest",))
+    for key, reason in (("", "send a key"), ("alm_0123456789ab_x", "no such key"), (ingests, "lacks the scope ask")):
+        with pytest.raises(BaseExceptionGroup) as raised:
+            async with connected(app, key):
+                pass
+        assert raised.group_contains(MCPError, match=reason)
+    async with client_of(app) as http:
+        refused = await http.post("/mcp", json=HANDSHAKE, headers=ACCEPT)
+    assert refused.status_code == 401
+    assert refused.headers["www-authenticate"].startswith("Bearer")
+    assert refused.headers["content-security-policy"]
+
+
+async def test_another_tenants_collection_is_not_there(app):
+    with app.state.context.catalog.write() as tx:
+        recorder = Recorder(tx, "rival", "secrets")
+        recorder.document(document())
+        recorder.close()
+    _, ours = make_key(app)
+    _, theirs = make_key(app, tenant="rival")
+    async with connected(app, ours) as client:
+        names = [one["name"] for one in (await client.call_tool("collections", {})).structured_content["collections"]]
+        assert names == [COLLECTION]
+        for tool, more in (("ask", ASKED), ("search", {"query": "x"}), ("history", {"doc_id": "port/harbour"})):
+            told = await failed(client, tool, {**more, "collection": "secrets"})
+            assert told["type"].endswith("collection-not-found")
+    async with connected(app, theirs) as client:
+        found = await client.call_tool("history", {"doc_id": "port/harbour", "collection": "secrets"})
+        assert len(found.structured_content["versions"]) == 1
+
+
+async def test_every_message_counts_once_and_one_too_many_is_told_when_to_come_back(app, monkeypatch):
+    made, key = make_key(app)
+    counted = []
+
+    async def admit(tenant, key_id):
+        counted.append((tenant, key_id))
+        if len(counted) > 3:
+            raise RateLimited("3 per minute are all used; try again in 7 s", {"Retry-After": "7"})
+        return {"RateLimit": '"key";r=1;t=7'}
+
+    limiter = app.state.context.limiter
+    monkeypatch.setattr(limiter, "admit", admit)
+    async with connected(app, key) as client:
+        await client.list_tools()
+        await client.call_tool("collections", {})
+        with pytest.raises(MCPError, match="try again in 7 s"):
+            await client.call_tool("collections", {})
+    assert counted == [("local", made.key_id)] * 4
+
+
+async def test_tokens_that_are_used_up_fail_the_tool_alone(app, monkeypatch):
+    async def require_tokens(tenant, key_id):
+        raise RateLimited("tokens are all used; try again in 7 s")
+
+    monkeypatch.setattr(app.state.context.limiter, "require_tokens", require_tokens)
+    async with connected(app) as client:
+        assert (await failed(client, "ask", ASKED))["status"] == 429
+
+
+@pytest.mark.parametrize(
+    ("headers", "host"),
+    [({}, "rebound.example"), ({"origin": "http://evil.example"}, "localhost"), ({"via": "1.1 p"}, "localhost")],
+)
+async def test_without_a_key_another_site_gets_nothing(app, headers, host):
+    async with client_of(app) as http:
+        found = await http.post("/mcp", json=HANDSHAKE, headers={**ACCEPT, **headers, "host": host})
+    assert found.status_code == 403
+    assert found.json()["error"]["data"]["type"] == "urn:almanac:error:forbidden"
+
+
+async def test_bytes_that_are_no_message_are_a_clients_mistake(app):
+    async with client_of(app) as http:
+        for body, kind in ((b"{", "application/json"), (b"[]", "application/json"), (b"{}", "text/plain")):
+            found = await http.post("/mcp", content=body, headers={**ACCEPT, "content-type": kind})
+            assert found.status_code == 400, (body, found.text)
+        large = app.state.context.settings.max_body_bytes + 1
+        found = await http.post("/mcp", content=b" " * large, headers={**ACCEPT, "content-type": "application/json"})
+        assert found.status_code == 413
+        assert (await http.get("/mcp", headers=ACCEPT)).status_code == 405
