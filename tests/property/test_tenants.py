@@ -88,6 +88,7 @@ HERE = {"collection": COLLECTION}
 ASKS = {"question": "When did the harbour open?", **HERE}
 DAY = {"as_of": "2020-01-01"}
 CHAT = {"model": "almanac", "messages": [{"role": "user", "content": "When?"}], **HERE}
+TOOL = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "ask", "arguments": ASKS}}
 A = "/v1/admin"
 CASES = {
     ("POST", "/v1/answers"): Case("ask", "/v1/answers", ASKS),
@@ -101,6 +102,7 @@ CASES = {
     ("POST", "/v1/chat/completions"): Case("ask", "/v1/chat/completions", CHAT),
     ("GET", "/v1/models"): Case("ask", "/v1/models"),
     ("GET", "/v1/models/{name}"): Case("ask", "/v1/models/almanac"),
+    ("POST", "/mcp"): Case("ask", "/mcp", TOOL),
     ("POST", "/v1/search"): Case("ask", "/v1/search", {"query": "harbour", **HERE}),
     ("POST", "/v1/documents/{doc_id:path}/erase"): Case("admin", f"/v1/documents/{DOC}-old/erase{IN}", works=False),
     ("POST", f"{A}/reindex/rebuild"): Case("admin", f"{A}/reindex/rebuild", operator=True, works=False),
