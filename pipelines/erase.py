@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from sqlalchemy import Connection
@@ -199,7 +200,7 @@ def append_tombstone(log: Path, erasure: Erasure) -> None:
         os.fsync(file.fileno())
 
 
-def tombstones(log: Path) -> Iterator[dict[str, object]]:
+def tombstones(log: Path) -> Iterator[dict[str, Any]]:
     """The log's rows; a last line that broke off in a crash stands for an erasure that had not begun."""
     lines = log.read_text(encoding="utf-8").split("\n") if log.exists() else []
     for line in lines:
@@ -210,6 +211,12 @@ def tombstones(log: Path) -> Iterator[dict[str, object]]:
 
 
 def replay_tombstones(catalog: Database, log: Path) -> list[str]:
+    """`replay` in a transaction of its own."""
+    with catalog.write() as tx:
+        return replay(tx, log)
+
+
+def replay(tx: Connection, log: Path) -> list[str]:
     """Ask again for every erasure that a restored catalog does not know of; returns the ids of the jobs.
 
     What was recorded after an erasure stays: the document was taken in anew.
@@ -217,7 +224,6 @@ def replay_tombstones(catalog: Database, log: Path) -> list[str]:
     asked: dict[str, None] = {}
     for row in tombstones(log):
         where = (str(row["tenant"]), str(row["collection"]), str(row["doc_id"]))
-        with catalog.write() as tx:
-            if erasing.recorded_before(tx, *where, int(str(row["erased_at"]))):
-                asked[erasing.ask(tx, *where).job_id] = None
+        if erasing.recorded_before(tx, *where, int(str(row["erased_at"]))):
+            asked[erasing.ask(tx, *where).job_id] = None
     return list(asked)
