@@ -21,14 +21,13 @@ from services.retriever.retriever import build
 from services.retriever.settings import RetrieverSettings
 
 PARTS = {
-    "log": r"(^|/)wal/",
-    "codes": r"quantized|vector_storage-coarse",
-    "graph": r"vector_index-(dense|coarse)",
-    "full_vectors": r"vector_storage-dense",
-    "bm25": r"-lexical/",
-    "moment_indexes": r"payload_index/[^/]*-(valid|recorded)",
-    "payload_indexes": r"payload_index/",
-    "payload": r"payload_storage/",
+    "codes": r"quantized|signs\.bin",
+    "graph": r"vector_index-coarse|id_tracker",
+    "full_vectors": r"/vectors\.bin|vector_storage-coarse",
+    "bm25": r"\.postings",
+    "terms": r"/terms\.bin",
+    "rows": r"/(rows|ends|labels)\.bin",
+    "texts": r"/texts\.bin",
     "other": "",
 }
 """Part → what in a file's path tells it, the first that does. Segment files are named by Qdrant."""

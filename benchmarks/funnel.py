@@ -14,8 +14,9 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Thread
 
@@ -31,6 +32,7 @@ from services.common.nodes.retriever import Point, Query, Target, Vectors
 from services.common.nodes.scope import Scope
 from services.retriever.backends import open_engine
 from services.retriever.backends.base import Build, Definition, Index
+from services.retriever.backends.rows.index import RowsIndex
 from services.retriever.settings import RetrieverSettings
 
 SHARES = {"100": 1.0, "25": 0.25, "1": 0.01, "0_01": 0.0001}
@@ -104,6 +106,7 @@ def measure(backend: str, points: int, count: int, tenants: int) -> Figures:
     with tempfile.TemporaryDirectory(prefix="almanac-funnel-") as home:
         settings = RetrieverSettings(home=Path(home), retriever_backend=backend, retriever_build_above=1_000)
         index = open_engine(settings).create(GENERATION, Definition(DEFAULT))
+        assert isinstance(index, RowsIndex)
         for number in range(tenants):
             _write(index, SMALL.format(number), held, 0, SMALL_POINTS)
         _write(index, LARGE, held, 0, points // 10)
@@ -114,7 +117,7 @@ def measure(backend: str, points: int, count: int, tenants: int) -> Figures:
         figures = {
             "points": points,
             "points_per_second_written": round(0.9 * points / written),
-            **_searched(index, held, queries(held, count)),
+            **_searched(index, held, queries(held, count), backend),
             **built,
             **_tenants(before, _small(index, held, tenants)),
         }
@@ -133,7 +136,7 @@ def _write(index: Index, tenant: str, held: Corpus, start: int, end: int) -> flo
     return time.perf_counter() - began
 
 
-def _searched(index: Index, held: Corpus, asked: Vectors) -> Figures:
+def _searched(index: RowsIndex, held: Corpus, asked: Vectors, backend: str) -> Figures:
     figures: Figures = {}
     for name, share in SHARES.items():
         truth = _truth(held, asked, share)
@@ -145,7 +148,7 @@ def _searched(index: Index, held: Corpus, asked: Vectors) -> Figures:
             methods.add("+".join(stage.method for stage in found.plan))
         figures[f"recall_at_10_{name}"] = round(hits / sum(len(right) for right in truth), 4)
         figures[f"plan_{name}"] = sorted(methods)
-    figures |= _latencies(index, asked)
+    figures |= _latencies(index, asked, backend)
     batch = [(query(vector, 1.0), DEPTH) for vector in asked[:32]]
     began = time.perf_counter()
     index.search(batch)
@@ -153,19 +156,35 @@ def _searched(index: Index, held: Corpus, asked: Vectors) -> Figures:
     return figures
 
 
-def _latencies(index: Index, asked: Vectors) -> Figures:
-    """Median milliseconds at each share and without a filter, in turn, so that a busy machine slows all alike."""
-    bare = bare_search(index)
-    times: dict[str, list[float]] = defaultdict(list)
+def _latencies(index: RowsIndex, asked: Vectors, backend: str) -> Figures:
+    """Median milliseconds at each share and without a filter, in turn, by the clock (`ms_…`) and of processor time
+    (`cpu_ms_…`), which tells how they compare where others keep the machine busy."""
+    bare = bare_search(index, backend)
+    clock: dict[str, list[float]] = defaultdict(list)
+    processor: dict[str, list[float]] = defaultdict(list)
+
+    def timed(name: str, work: Callable[[], object]) -> None:
+        began, used = time.perf_counter(), time.process_time()
+        work()
+        clock[name].append((time.perf_counter() - began) * 1000)
+        processor[name].append((time.process_time() - used) * 1000)
+
     for vector in asked:
         for name, share in SHARES.items():
-            times[name].append(_timed(index, query(vector, share)))
-        began = time.perf_counter()
-        bare(vector)
-        times["without"].append((time.perf_counter() - began) * 1000)
-    figures = {f"ms_{name}": round(statistics.median(each), 3) for name, each in times.items()}
-    slowest = max(figures[f"ms_{name}"] for name in SHARES)
-    return {**figures, "latency_with_moment_ratio": round(slowest / figures["ms_without"], 2)}
+            timed(name, partial(index.search, [(query(vector, share), DEPTH)]))
+        timed("without", partial(bare, vector))
+    return {
+        **{f"ms_{name}": round(statistics.median(each), 3) for name, each in clock.items()},
+        **{f"cpu_ms_{name}": round(statistics.median(each), 3) for name, each in processor.items()},
+        "latency_with_moment_ratio": _slowest(clock),
+        "cpu_with_moment_ratio": _slowest(processor),
+    }
+
+
+def _slowest(times: Mapping[str, Sequence[float]]) -> float:
+    """Of the shares, against none."""
+    medians = {name: statistics.median(each) for name, each in times.items()}
+    return round(max(medians[name] for name in SHARES) / medians["without"], 2)
 
 
 def _truth(held: Corpus, asked: Vectors, share: float) -> list[set[str]]:
@@ -266,7 +285,7 @@ def _bytes(settings: RetrieverSettings, points: int) -> Figures:
     backend, index = settings.retriever_backend, settings.home / "index"
     full = points * DIMENSIONS * 4
     files = sizes(index)
-    kept = {name: size for name, size in files.items() if not any(part in name for part in LEFT_OUT[backend])}
+    kept = {name: size for name, size in files.items() if not any(part in name for part in LEFT_OUT)}
     resident = probe(backend, settings.home)
     return {
         "bytes_a_point": {name: round(size / points, 1) for name, size in kept.items() if size > points},

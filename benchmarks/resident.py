@@ -15,13 +15,10 @@ from benchmarks.common import ROOT
 from services.retriever.backends import open_engine
 from services.retriever.settings import RetrieverSettings
 
-LEFT_OUT = {
-    "edge": ("vector_storage-dense/", "vector_storage-lexical/", "payload_storage"),
-    "faiss": ("vectors.bin", "texts.bin", "terms.bin"),
-}
-"""Files that are read only for the few points of a hit list, or by the next build: full vectors, payloads, and the
-terms of each point, which are in the inverted index beside them too."""
-CODES = {"edge": "quantized", "faiss": ".faiss"}
+LEFT_OUT = ("vectors.bin", "texts.bin", "terms.bin", "vector_storage-coarse/vectors", "vector_storage-coarse/matrix")
+"""Files that are read only for the few points of a hit list, or by the next build: full vectors, those of the engine's
+own among them, what a row says of itself, and its terms, which are in the postings too."""
+CODES = {"edge": ("quantized", "signs.bin"), "faiss": (".coarse",)}
 _SEARCHES = 200
 
 
@@ -36,8 +33,7 @@ def sizes(directory: Path) -> dict[str, int]:
 
 
 def codes(files: dict[str, int], backend: str) -> int:
-    quantized = CODES[backend]
-    return sum(size for name, size in files.items() if quantized in name)
+    return sum(size for name, size in files.items() if any(part in name for part in CODES[backend]))
 
 
 def probe(backend: str, home: Path) -> dict[str, float]:
@@ -66,7 +62,7 @@ def main(backend: str, home: Path) -> dict[str, Any]:
 
     asked = queries(corpus(1_000), _SEARCHES)
     engine = open_engine(RetrieverSettings(home=home, retriever_backend=backend))
-    before = mapped(LEFT_OUT[backend])
+    before = mapped(LEFT_OUT)
     began = time.perf_counter()
     index = engine.open(GENERATION)
     assert index is not None
@@ -74,7 +70,7 @@ def main(backend: str, home: Path) -> dict[str, Any]:
     for share in SHARES.values():
         for vector in asked:
             index.search([(query(vector, share), DEPTH)])
-    after = mapped(LEFT_OUT[backend])
+    after = mapped(LEFT_OUT)
     index.close()
     return {"rss": after[0] - before[0], "resident": after[1] - before[1], "open_seconds": round(seconds, 2)}
 

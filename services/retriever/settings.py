@@ -17,7 +17,9 @@ class RetrieverSettings(Settings):
         2_000, ge=0, description="Up to how many points that pass a search compares full vectors with all of them."
     )
     retriever_build_above: int = Field(
-        5_000, ge=0, description="Changes since the last build from which on (if 20 % of the index too) one begins."
+        5_000,
+        ge=0,
+        description="Changes since the last build from which on one begins; edge waits for a tenth of the index more.",
     )
     retriever_wait_seconds: float = Field(
         5.0, ge=0, description="Longest wait for the watermark to reach the moment asked for."

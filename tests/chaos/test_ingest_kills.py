@@ -102,20 +102,20 @@ def points_expected(home):
 
 
 def points_indexed(home):
-    """Every point of the index directory, read with the engine itself once the stack is down."""
-    import qdrant_edge as qe
+    """Every point of the index directory, read from its files once the stack is down."""
+    from services.retriever.backends.edge.graph import EdgeKind
+    from services.retriever.backends.rows.segment import Segment
+    from services.retriever.backends.rows.state import State
 
-    [directory] = [path for path in (home / "index").rglob("shard*") if path.is_dir() and path.name.startswith("shard")]
-    shard = qe.EdgeShard.load(str(directory))
-    found, offset = [], None
-    while True:
-        records, offset = shard.scroll(qe.ScrollRequest(limit=1000, offset=offset, with_payload=True))
-        found += [record.payload for record in records]
-        if offset is None:
-            break
-    shard.close()
-    names = ("item_id", "valid_from", "valid_to", "recorded_from", "recorded_to")
-    return sorted(tuple(payload[name] for name in names) for payload in found)
+    [directory] = [path.parent for path in (home / "index").rglob("state.json")]
+    state = State.read(directory, EdgeKind().name)
+    segment = Segment(directory / state.segment, state.dimensions, state.lengths, state.places)
+    held = [segment.point(row, place[2]) for place in segment.places for row in segment.living(place).tolist()]
+    segment.close()
+    return sorted(
+        (one.item_id, one.extent.valid.start, one.extent.valid.end, one.extent.recorded.start, one.extent.recorded.end)
+        for one in held
+    )
 
 
 def features(home):

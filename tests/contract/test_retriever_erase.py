@@ -106,13 +106,14 @@ async def test_a_rewrite_that_was_killed_leaves_the_index_as_it_was(index_dir):
     index = open_engine(RetrieverSettings(home=index_dir)).open("g1")
     steps = index.rewrite()
     assert next(steps)
-    index._shard.close()  # no step more, no clearing away: as if killed
-    index._release()
-    half = index_dir / "index" / "g1" / "shard-half"
-    half.mkdir()
+    (half,) = (index_dir / "index" / "g1").glob("segment-*")
+    shutil.copytree(half, index_dir / "kept")
+    steps.close()
+    index.close()
+    shutil.move(index_dir / "kept", half)  # not cleared away: as if killed
     retriever = retriever_over("edge", index_dir)
     assert len(await found(retriever)) == 300
-    assert [path.name for path in (index_dir / "index" / "g1").glob("shard*")] == ["shard"]
+    assert [path.name for path in (index_dir / "index" / "g1").glob("segment*")] == ["segment"]
     await retriever.close()
 
 

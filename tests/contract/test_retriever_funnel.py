@@ -170,7 +170,7 @@ async def test_a_search_says_what_each_stage_did(retriever):
 
 async def test_a_search_that_asks_for_it_is_exact_and_says_so(index_dir):
     for backend in DURABLE:
-        retriever = retriever_over(backend, index_dir, retriever_exact_below=0)
+        retriever = retriever_over(backend, index_dir / backend, retriever_exact_below=0)
         await retriever.define("g1", Funnel(quantization=Quantization.BINARY))
         await filled(retriever, rows_of(50))
         asked = replace(query(vector=rows_of(1)[0]), exact=True)

@@ -1,4 +1,4 @@
-"""Generations of the FAISS backend, small enough for unit tests."""
+"""Generations of the embedded backends, small enough for unit tests."""
 
 import json
 from collections.abc import Sequence
@@ -9,17 +9,20 @@ import numpy as np
 from services.common.moment import OPEN_END
 from services.common.nodes.funnel import DEFAULT, Funnel
 from services.retriever.backends.base import Definition, Index
-from services.retriever.backends.faiss.builder import build
-from services.retriever.backends.faiss.engine import FaissEngine
-from services.retriever.backends.faiss.options import Options
+from services.retriever.backends.edge.graph import EdgeKind
+from services.retriever.backends.faiss.coarse import FaissKind
+from services.retriever.backends.rows.builder import build
+from services.retriever.backends.rows.coarse import Kind
+from services.retriever.backends.rows.engine import RowsEngine
 from tests.fakes.retriever import point, query
 
 WIDTH = 16
-OPTIONS = Options(exact_below=50, build_above=100)
 
 
-def engine(home: Path, kind: str = "ivf") -> FaissEngine:
-    return FaissEngine(home, Options(kind, exact_below=OPTIONS.exact_below, build_above=OPTIONS.build_above))
+def engine(home: Path, kind: str = "ivf") -> RowsEngine:
+    """kind: of a FAISS index, or edge."""
+    made: Kind = EdgeKind() if kind == "edge" else FaissKind(kind)
+    return RowsEngine(home, made, exact_below=50, build_above=100)
 
 
 def created(home: Path, kind: str = "ivf", funnel: Funnel = DEFAULT, basis: np.ndarray | None = None) -> Index:

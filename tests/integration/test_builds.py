@@ -16,7 +16,8 @@ import pytest
 from services.common.nodes.funnel import Funnel, Quantization
 from services.common.nodes.retriever import Close
 from services.retriever.backends.base import Definition
-from services.retriever.backends.edge import EdgeEngine
+from services.retriever.backends.edge.graph import EdgeKind
+from services.retriever.backends.rows.engine import RowsEngine
 from tests.fakes.retriever import apply, changes, index_directory, point, query, retriever_over
 from tests.support import eventually
 
@@ -50,7 +51,7 @@ def build_by_hand(index):
 
 
 def filled(directory, count=600, funnel=BINARY):
-    index = EdgeEngine(directory, exact_below=0, build_above=ONCE).create("g1", Definition(funnel))
+    index = RowsEngine(directory, EdgeKind(), exact_below=0, build_above=ONCE).create("g1", Definition(funnel))
     index.upsert("acme", "notes", points(count), vectors(count))
     index.commit("acme", "notes", 10)
     return index
@@ -85,12 +86,17 @@ def test_a_built_index_finds_what_exact_search_finds(home, funnel):
     index.close()
 
 
-def test_only_one_shard_is_left_after_a_build_and_it_has_codes(home):
+def parts(directory):
+    """The names of the builds there are, and their parts."""
+    return sorted(path.name for path in directory.rglob("index-*"))
+
+
+def test_only_one_build_is_left_and_it_has_codes(home):
     index = filled(home)
     build = build_by_hand(index)
     list(build.adopt())
     build.abandon()
-    assert len(list((home / "g1").glob("shard*"))) == 1
+    assert parts(home) == ["index-600.coarse", "index-600.postings"]
     assert list((home / "g1").rglob("quantized.data"))
     index.close()
 
@@ -112,7 +118,7 @@ def test_what_was_written_during_a_build_is_there_after_it(home):
     row = vectors(600)
     assert nearest(index, row[1], known_at=4).dense[0].extent.recorded.end == 5
     assert nearest(index, row[2], known_at=4).dense[0].extent.recorded.end == 6
-    assert index.unbuilt() == 3
+    assert index.unbuilt() == 1
     index.close()
 
 
@@ -123,7 +129,7 @@ def test_a_build_given_up_leaves_nothing_and_all_as_it_was(home):
     next(steps)
     steps.close()
     build.abandon()
-    assert len(list((home / "g1").glob("shard*"))) == 1
+    assert parts(home) == []
     assert index.count() == 600 and index.begin_build() is not None
     index.close()
 
@@ -153,8 +159,8 @@ def builders(parent):
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             commands[int(process.name)] = (process / "cmdline").read_bytes()
-    mine = f"\0{parent}\0".encode()
-    return [process for process, command in commands.items() if b"edge.builder" in command and command.endswith(mine)]
+    mine = f'"parent": {parent},'.encode()
+    return [process for process, command in commands.items() if b"rows.builder" in command and mine in command]
 
 
 async def test_searches_go_on_while_a_builder_is_killed_and_begun_again(home):
@@ -194,7 +200,7 @@ KILLED = textwrap.dedent(
     """
     import asyncio, json, os, sys
     from pathlib import Path
-    from services.retriever.backends.edge import build as edge_build
+    from services.retriever.backends.rows.build import RowsBuild
     from tests.integration import test_builds as t
 
     phase, home = sys.argv[1], Path(sys.argv[2])
@@ -208,12 +214,10 @@ KILLED = textwrap.dedent(
             os.kill(os.getpid(), 9)
         return steps
 
-    if phase == "copying":
-        edge_build.EdgeBuild.prepare = dying(edge_build.EdgeBuild.prepare, 0)
     if phase == "adopting":
-        edge_build.EdgeBuild.adopt = dying(edge_build.EdgeBuild.adopt, 0)
+        RowsBuild.adopt = dying(RowsBuild.adopt, 0)
     if phase == "adopted":
-        edge_build.EdgeBuild.adopt = dying(edge_build.EdgeBuild.adopt, 1_000)
+        RowsBuild.adopt = dying(RowsBuild.adopt, 1_000)
 
     async def main():
         retriever = t.retriever_over("edge", home, retriever_build_above=t.ONCE)
@@ -230,7 +234,7 @@ KILLED = textwrap.dedent(
 )
 
 
-@pytest.mark.parametrize("phase", ["copying", "building", "adopting", "adopted"])
+@pytest.mark.parametrize("phase", ["building", "adopting", "adopted"])
 async def test_a_retriever_killed_in_any_phase_loses_nothing_and_builds_by_itself(home, phase):
     command = [sys.executable, "-c", KILLED, phase, str(home)]
     died = await asyncio.to_thread(subprocess.run, command, timeout=60, capture_output=True, text=True)
@@ -243,7 +247,7 @@ async def test_a_retriever_killed_in_any_phase_loses_nothing_and_builds_by_itsel
     assert (await retriever.contents("g1", "acme", "notes")).points == 600
     for number in (0, 17, 599):
         assert (await retriever.search(query(vector=rows[number], limit=5))).hits[0].item_id == f"p{number}"
-    assert len(list((home / "index" / "g1").glob("shard*"))) == 1
+    assert parts(home) == ["index-600.coarse", "index-600.postings"]
     await retriever.close()
     for process in json.loads(died.stdout or "[]"):
         await asyncio.to_thread(eventually, lambda process=process: gone(process), 10, "a builder lives on")

@@ -147,8 +147,8 @@ async def run(seed, checked):
     rng = random.Random(seed)
     collections = [random_collection(rng, tenant, name, DOCUMENTS) for tenant, name in PLACES]
     rows = [(collection, *row) for collection in collections for row in random_rows(rng, collection)]
-    with index_directory() as directory:
-        for backend in BACKENDS:
+    for backend in BACKENDS:
+        with index_directory() as directory:
             retriever = retriever_over(backend, directory)
             for collection in collections:
                 await feed(rng, retriever, collection)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from services.retriever.backends.faiss.allowed import Allowed
-from services.retriever.backends.faiss.postings import TERM, BuiltPostings, RecentPostings, write_postings
+from services.retriever.backends.rows.allowed import Allowed
+from services.retriever.backends.rows.postings import TERM, BuiltPostings, RecentPostings, write_postings
 
 ROWS = [[(7, 0.5), (3, 1.0)], [], [(7, 2.0)], [(2**32 - 1, 1.5)]]
 

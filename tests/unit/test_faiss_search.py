@@ -31,7 +31,17 @@ def method(index, **asked):
 
 @pytest.mark.parametrize(
     ("kind", "quantization"),
-    [("ivf", "none"), ("ivf", "int8"), ("ivf", "binary"), ("flat", "int8"), ("flat", "binary"), ("hnsw", "int8")],
+    [
+        ("ivf", "none"),
+        ("ivf", "int8"),
+        ("ivf", "binary"),
+        ("flat", "int8"),
+        ("flat", "binary"),
+        ("hnsw", "int8"),
+        ("edge", "none"),
+        ("edge", "int8"),
+        ("edge", "binary"),
+    ],
 )
 def test_built_rows_and_those_written_since_are_found_as_exactly(home, kind, quantization):
     held = clustered(COUNT)
@@ -140,7 +150,7 @@ def test_the_builder_process_makes_what_is_adopted_and_a_second_build_adds_to_it
     assert index.unbuilt() == 500
     built(index)
     assert index.unbuilt() == 0 and index.begin_build() is None
-    assert sorted(path.name for path in home.rglob("index*")) == ["index-3000.faiss", "index-3000.postings"]
+    assert sorted(path.name for path in home.rglob("index*")) == ["index-3000.coarse", "index-3000.postings"]
     index.close()
 
 

@@ -8,7 +8,7 @@ import pytest
 from services.common.errors import Conflict, InvalidRequest
 from services.common.moment import OPEN_END, OPEN_START
 from services.common.nodes.retriever import Close
-from services.retriever.backends.faiss.lookup import Lookup
+from services.retriever.backends.rows.lookup import Lookup
 from tests.fakes.faiss import built, clustered, created, nearest, reopened, write
 from tests.fakes.retriever import index_directory, point
 
@@ -100,12 +100,12 @@ def test_nothing_of_an_erased_document_is_left_in_any_file(home, with_index):
 
 def test_an_index_of_an_older_format_is_refused_and_says_what_to_do(home):
     created(home).close()
-    (state,) = home.rglob("faiss.json")
+    (state,) = home.rglob("state.json")
     held = json.loads(state.read_text())
-    del held["schema"]
-    state.write_text(json.dumps(held))
-    with pytest.raises(Conflict, match="reindex rebuild"):
-        reopened(home)
+    for changed, message in (({"schema": 1}, "older format"), ({"engine": "edge"}, "the edge backend")):
+        state.write_text(json.dumps(held | changed))
+        with pytest.raises(Conflict, match=message):
+            reopened(home)
 
 
 def test_a_rewrite_given_up_half_way_changes_nothing(home):

@@ -3,13 +3,10 @@
 import random
 
 import pytest
-import qdrant_edge as qe
-from qdrant_client import models
 from qdrant_client.local.payload_filters import check_filter
 
 from services.common.moment import OPEN_END, OPEN_START, parse_instant
 from services.common.nodes.retriever import Target
-from services.retriever.backends.edge import filter as edge
 from services.retriever.backends.qdrant.filter import rendered
 from services.retriever.visibility import AnyOf, Within, of_document, of_query, pair
 from tests.fakes.retriever import query
@@ -92,9 +89,3 @@ def test_the_servers_filter_passes_what_the_conditions_pass():
             tenant=rng.choice(["acme", "acme", "rival"]),
         )
         assert check_filter(rendered(conditions), held, 0, {}) == passes(held, conditions)
-
-
-def test_both_engines_get_the_same_conditions():
-    theirs, embedded = rendered(of_query(query(lang=["en"]))), edge.visible(query(lang=["en"]))
-    assert isinstance(theirs, models.Filter) and isinstance(embedded, qe.Filter)
-    assert [one.key for one in theirs.must] == [one.key for one in embedded.must]

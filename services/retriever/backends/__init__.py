@@ -9,7 +9,7 @@ from services.common.errors import NotFound
 from services.retriever.backends.base import Engine
 from services.retriever.settings import RetrieverSettings
 
-_HELPERS = ("base", "durable", "process")
+_HELPERS = ("base", "durable", "process", "residency", "rows")
 
 
 def open_engine(settings: RetrieverSettings) -> Engine:

@@ -1,5 +1,5 @@
-"""Qdrant Edge: the Qdrant engine, embedded."""
+"""Qdrant Edge, the Qdrant engine embedded: its graph over codes chooses among the rows."""
 
-from services.retriever.backends.edge.engine import EdgeEngine, engine
+from services.retriever.backends.edge.engine import engine
 
-__all__ = ["EdgeEngine", "engine"]
+__all__ = ["engine"]

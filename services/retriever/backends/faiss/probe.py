@@ -14,22 +14,22 @@ from services.common.errors import Unavailable
 from services.common.nodes.funnel import Funnel
 from services.common.nodes.retriever import Vectors
 from services.retriever.backends.base import Definition
-from services.retriever.backends.faiss.coarse import Coarse, make, normalized, on_device
-from services.retriever.backends.faiss.options import Options
+from services.retriever.backends.faiss.coarse import Codes, FaissKind, make, on_device
+from services.retriever.backends.rows.coarse import normalized
 
 _POINTS, _DIMENSIONS, _WANTED = 512, 64, 20
 
 
-def check_selectors(options: Options, funnel: Funnel) -> None:
+def check_selectors(kind: FaissKind, funnel: Funnel) -> None:
     """Raises Unavailable for an index that returns what is forbidden, or fewer than there are.
 
     On the CPU nothing is searched: there the library's own tests and ours hold it.
     """
-    if options.device == "cpu":
+    if kind.device == "cpu":
         return
     plain = Definition(Funnel(quantization=funnel.quantization, rescore=funnel.rescore, accept_loss=True))
-    index = on_device(make(options.kind, plain, _points()), options.device)
-    refuse_if_ignored(Coarse(index, options.kind), f"{options.kind} on {options.device}")
+    index = on_device(make(kind.option, plain, _points()), kind.device)
+    refuse_if_ignored(Codes(index, kind.option), f"{kind.option} on {kind.device}")
 
 
 def refuse_if_ignored(index: Any, name: str) -> None:

@@ -18,13 +18,13 @@ from services.common.errors import Conflict, InvalidRequest
 from services.common.nodes.retriever import Close, Contents, Point, Query, Vectors, fingerprint
 from services.retriever import visibility
 from services.retriever.backends.base import Candidates
-from services.retriever.backends.edge.points import dense_vectors, engine_id, extent, payload
-from services.retriever.backends.edge.schema import LEXICAL
 from services.retriever.backends.qdrant import schema
 from services.retriever.backends.qdrant.filter import rendered
+from services.retriever.backends.qdrant.points import dense_vectors, engine_id, extent, payload
 from services.retriever.backends.qdrant.search import Searcher
 from services.retriever.backends.qdrant.server import Server
 from services.retriever.backends.qdrant.state import Known, States, fresh_collection
+from services.retriever.backends.qdrant.vectors import LEXICAL
 from services.retriever.visibility import INTEGERS
 
 _STEP = 256

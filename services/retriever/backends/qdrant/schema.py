@@ -10,8 +10,8 @@ from qdrant_client import models
 
 from services.common.errors import InvalidRequest
 from services.common.nodes.funnel import Funnel, Quantization
-from services.retriever.backends.edge.schema import COARSE, DENSE, LEXICAL, chooses
 from services.retriever.backends.qdrant.server import Server
+from services.retriever.backends.qdrant.vectors import COARSE, DENSE, LEXICAL, chooses
 from services.retriever.visibility import INTEGERS
 
 _PAYLOAD_M, _EF_CONSTRUCT = 16, 100

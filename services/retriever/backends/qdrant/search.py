@@ -15,10 +15,10 @@ from services.common.nodes.funnel import Quantization
 from services.common.nodes.retriever import Query, Stage, Vectors
 from services.retriever import visibility
 from services.retriever.backends.base import Candidate, Candidates, Definition
-from services.retriever.backends.edge.points import RETURNED, best_items
-from services.retriever.backends.edge.schema import COARSE, DENSE, LEXICAL, chooses, coarse
 from services.retriever.backends.qdrant.filter import rendered
+from services.retriever.backends.qdrant.points import RETURNED, best_items
 from services.retriever.backends.qdrant.server import Server
+from services.retriever.backends.qdrant.vectors import COARSE, DENSE, LEXICAL, chooses, coarse
 
 _HNSW_EF = 128
 _LEAST_RESCORED = 128

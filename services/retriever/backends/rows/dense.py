@@ -11,14 +11,12 @@ import numpy as np
 
 from services.common.nodes.retriever import Query, Stage, Vectors
 from services.retriever.backends.base import Definition
-from services.retriever.backends.faiss.allowed import Allowed
-from services.retriever.backends.faiss.coarse import Coarse, normalized, projected
-from services.retriever.backends.faiss.items import Asked, Ranked, Searched, best_items, top
-from services.retriever.backends.faiss.lookup import Rows
-from services.retriever.backends.faiss.segment import Segment
+from services.retriever.backends.rows.allowed import Allowed
+from services.retriever.backends.rows.coarse import Coarse, normalized, projected
+from services.retriever.backends.rows.items import Asked, Ranked, Searched, best_items, top
+from services.retriever.backends.rows.lookup import Rows
+from services.retriever.backends.rows.segment import Segment
 
-_GRAPH_SHARE = 0.1
-"""The share of allowed rows below which a graph loses its way: recall@10 of 1.0 at 25 %, of 0.43 at 1 %."""
 _ROUGH = 300
 """Coarse candidates at least: of 200,000 rows with one bit a dimension 40 give a recall@10 of 0.745, 120 of 0.957, 200
 of 0.992, 400 of 0.998, and cost about the same."""
@@ -58,8 +56,7 @@ class DenseStage:
     def _method(self, query: Query, allowed: Allowed) -> str:
         if query.exact or self._coarse is None or len(allowed) <= min(self._exact_below, _READ_ALL):
             return "exact"
-        lost = self._coarse.method == "graph" and len(allowed) < _GRAPH_SHARE * self._coarse.rows
-        return "exact" if lost else self._coarse.method
+        return self._coarse.method(len(allowed))
 
     def _at_least(self, ranked: Ranked, method: str, vector: Vectors, allowed: Allowed, wanted: int) -> Ranked:
         """What was ranked already, if it is enough."""

@@ -44,6 +44,10 @@ class Lookup:
         recent = self._recent.get(code, [])
         return np.concatenate([self._rows[first:last].astype(np.int64), np.array(recent, np.int64)])
 
+    def allocated(self) -> int:
+        """Bytes, without the few that are not sorted in yet."""
+        return self._codes.nbytes + self._rows.nbytes
+
     def _fold(self) -> None:
         pairs = [(code, row) for code, rows in self._recent.items() for row in rows]
         codes = np.array([code for code, _ in pairs], np.uint64)

@@ -7,8 +7,8 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from services.retriever.backends.faiss.lookup import Rows
-from services.retriever.backends.faiss.postings import Posting, Weights
+from services.retriever.backends.rows.lookup import Rows
+from services.retriever.backends.rows.postings import Posting, Weights
 
 Mask = npt.NDArray[np.bool_]
 

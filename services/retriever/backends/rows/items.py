@@ -10,8 +10,8 @@ import numpy.typing as npt
 from services.common.moment import Extent, Span
 from services.common.nodes.retriever import Query, Stage
 from services.retriever.backends.base import Candidate
-from services.retriever.backends.faiss.lookup import Rows
-from services.retriever.backends.faiss.segment import Place, Segment
+from services.retriever.backends.rows.lookup import Rows
+from services.retriever.backends.rows.segment import Place, Segment
 
 Asked = tuple[Query, int]
 Ranked = tuple[Rows, npt.NDArray[np.floating]]

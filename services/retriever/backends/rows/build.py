@@ -4,29 +4,38 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
-from services.retriever.backends.faiss.coarse import Coarse
-from services.retriever.backends.faiss.options import Options
-from services.retriever.backends.faiss.postings import BuiltPostings
-from services.retriever.backends.faiss.segment import Segment
+from services.retriever.backends.rows.coarse import Coarse, Kind
+from services.retriever.backends.rows.postings import BuiltPostings
+from services.retriever.backends.rows.segment import Segment
 
-COARSE, POSTINGS = ".faiss", ".postings"
-"""What a build's two files are called behind its name."""
+COARSE, POSTINGS = ".coarse", ".postings"
+"""What the two parts of a build are called behind its name."""
 _LOOK_SECONDS = 0.005
 """A step's length while what was built is read."""
 
 Built = tuple[Coarse, BuiltPostings]
 
 
-def read_built(directory: Path, name: str, options: Options) -> Built:
+def read_built(directory: Path, name: str, kind: Kind) -> Built:
     path = directory / name
-    return Coarse.read(path.with_suffix(COARSE), options), BuiltPostings(path.with_suffix(POSTINGS))
+    return kind.read(path.with_suffix(COARSE)), BuiltPostings(path.with_suffix(POSTINGS))
 
 
-class FaissBuild:
+def remove_built(directory: Path, but: str) -> None:
+    """Remove every build of a segment but one: replaced, given up or cut short."""
+    for path in directory.glob("index-*"):
+        if path.stem != but and path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.stem != but:
+            path.unlink(missing_ok=True)
+
+
+class RowsBuild:
     """Of the rows a segment has now: its files only grow, so that the builder may read them meanwhile."""
 
     def __init__(
@@ -34,7 +43,7 @@ class FaissBuild:
         segment: Segment,
         dimensions: int,
         previous: str,
-        options: Options,
+        kind: Kind,
         adopted: Callable[[str, Built], None],
     ) -> None:
         """previous: the name of the build to add rows to, if any. adopted: told the build's name and what it holds."""
@@ -43,7 +52,7 @@ class FaissBuild:
         self._name = f"index-{segment.rows}"
         self._dimensions = dimensions
         self._previous = previous
-        self._options = options
+        self._kind = kind
         self._adopted = adopted
         self._done = False
 
@@ -55,11 +64,13 @@ class FaissBuild:
             "segment": str(self._segment),
             "rows": self._rows,
             "dimensions": self._dimensions,
-            "kind": self._options.kind,
+            "engine": self._kind.name,
+            "module": self._kind.module,
+            "option": self._kind.option,
             "previous": str(previous) if previous else None,
             "name": self._name,
         }
-        return ("-m", "services.retriever.backends.faiss.builder", json.dumps(task))
+        return ("-m", "services.retriever.backends.rows.builder", json.dumps(task))
 
     def prepare(self) -> Generator[bool]:
         yield from ()  # the files only grow: nothing need be copied
@@ -67,14 +78,17 @@ class FaissBuild:
     def adopt(self) -> Generator[bool]:
         """Read beside the searches: the library lets go of the interpreter meanwhile."""
         with ThreadPoolExecutor(1) as beside:
-            reading = beside.submit(read_built, self._segment, self._name, self._options)
-            while not wait([reading], _LOOK_SECONDS).done:
+            reading = beside.submit(read_built, self._segment, self._name, self._kind)
+            try:
                 yield True
+                while not wait([reading], _LOOK_SECONDS).done:
+                    yield True
+            except GeneratorExit:
+                reading.result()[0].close()
+                raise
         self._adopted(self._name, reading.result())
         self._done = True
-        yield True
 
     def abandon(self) -> None:
         if not self._done:
-            for path in self._segment.glob(f"{self._name}.*"):
-                path.unlink(missing_ok=True)
+            remove_built(self._segment, self._previous)

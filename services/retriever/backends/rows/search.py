@@ -12,11 +12,11 @@ import numpy as np
 from services.common.moment import Moment
 from services.common.nodes.retriever import Query, Stage
 from services.retriever.backends.base import Candidates
-from services.retriever.backends.faiss.allowed import Allowed
-from services.retriever.backends.faiss.dense import DenseStage
-from services.retriever.backends.faiss.items import Asked, Searched, place_of
-from services.retriever.backends.faiss.lexical import LexicalStage
-from services.retriever.backends.faiss.segment import Place, Segment
+from services.retriever.backends.rows.allowed import Allowed
+from services.retriever.backends.rows.dense import DenseStage
+from services.retriever.backends.rows.items import Asked, Searched, place_of
+from services.retriever.backends.rows.lexical import LexicalStage
+from services.retriever.backends.rows.segment import Place, Segment
 
 Group = tuple[Place, Moment, tuple[tuple[str, tuple[str, ...]], ...], bool]
 

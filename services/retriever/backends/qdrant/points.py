@@ -12,8 +12,8 @@ import qdrant_edge as qe
 from services.common.moment import Extent, Span
 from services.common.nodes.retriever import Point, Vectors
 from services.retriever.backends.base import Candidate, Definition
-from services.retriever.backends.edge.filter import pair
-from services.retriever.backends.edge.schema import COARSE, DENSE, INTEGERS, coarse
+from services.retriever.backends.qdrant.vectors import COARSE, DENSE, coarse
+from services.retriever.visibility import INTEGERS, pair
 
 RETURNED = ["item_id", "doc_id", "tenant", "collection", *INTEGERS]
 

@@ -20,9 +20,9 @@ import numpy.typing as npt
 
 from services.common.nodes.retriever import Point, Target, Vectors
 from services.retriever.backends.durable import AppendedRecords
-from services.retriever.backends.faiss.lookup import Lookup, Rows, code, digest
-from services.retriever.backends.faiss.postings import TERM, Terms
-from services.retriever.backends.faiss.table import DEAD, Table
+from services.retriever.backends.rows.lookup import Lookup, Rows, code, digest
+from services.retriever.backends.rows.postings import TERM, Terms
+from services.retriever.backends.rows.table import DEAD, Table
 
 TIMES = ("valid_from", "valid_to", "recorded_from", "recorded_to")
 RECORD = np.dtype(
@@ -89,6 +89,11 @@ class Segment:
     def count(self) -> int:
         """Rows that are not dead."""
         return sum(len(table) for table in self._tables.values())
+
+    def allocated(self) -> int:
+        """Bytes of the columns and of the sorted keys."""
+        columns = sum(table.allocated() for table in self._tables.values())
+        return columns + self._keys.allocated() + self._labels.allocated()
 
     def lengths(self) -> dict[str, int]:
         return {name: file.length for name, file in self._files.items()}

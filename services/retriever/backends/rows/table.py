@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.common.moment import Extent, Moment, Span
-from services.retriever.backends.faiss.lookup import Rows
+from services.retriever.backends.rows.lookup import Rows
 
 Times = npt.NDArray[np.int64]
 """Columns: valid_from, valid_to, recorded_from, recorded_to."""
@@ -44,6 +44,9 @@ class Table:
     def rows(self) -> Rows:
         """All, the dead ones too, ascending."""
         return self._rows[: self._size]
+
+    def allocated(self) -> int:
+        return self._rows.nbytes + self._times.nbytes
 
     def visible(self, moment: Moment) -> npt.NDArray[np.bool_]:
         """Of which rows the extent holds the moment."""

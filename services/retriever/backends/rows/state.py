@@ -15,20 +15,22 @@ from services.common.nodes.funnel import PLAIN, Funnel, Rotation
 from services.common.nodes.retriever import Target
 from services.retriever.backends.base import Definition
 from services.retriever.backends.durable import save_json
-from services.retriever.backends.faiss.segment import Place
+from services.retriever.backends.rows.segment import Place
 
-FILE = "faiss.json"
+FILE = "state.json"
 SCHEMA = 2
-"""Of the files: 2 has the terms in the segment, 1 had an index of Qdrant Edge beside it."""
+"""Of the files: 2 has rows and postings of its own, 1 kept them in an index of Qdrant Edge."""
 _BASIS = "basis.npy"
 
 
 @dataclass(slots=True)
 class State:
-    """What `faiss.json` says. segment: the directory of the points, any other is a leftover; built: the name of the
-    coarse index and the postings in it, if any; lengths: of the segment's files, in records."""
+    """What `state.json` says. engine: the backend that makes the builds; segment: the directory of the points, any
+    other is a leftover; built: the name of the coarse index and the postings in it, if any; lengths: of the segment's
+    files, in records."""
 
     directory: Path
+    engine: str
     funnel: Funnel = PLAIN
     dimensions: int | None = None
     segment: str = "segment"
@@ -39,22 +41,28 @@ class State:
     schema: int = SCHEMA
 
     @classmethod
-    def define(cls, directory: Path, definition: Definition) -> Self:
+    def define(cls, directory: Path, engine: str, definition: Definition) -> Self:
         """The first state of a generation, saved; its basis lies beside it."""
         if definition.basis is not None:
             np.save(directory / _BASIS, definition.basis)
-        state = cls(directory, definition.funnel)
+        state = cls(directory, engine, definition.funnel)
         state.save()
         return state
 
     @classmethod
-    def read(cls, directory: Path) -> Self:
-        """Raises FileNotFoundError where nothing was ever saved, Conflict where the files are of another schema."""
+    def read(cls, directory: Path, engine: str) -> Self:
+        """Raises FileNotFoundError where nothing was ever saved, Conflict where the files are of another engine or
+        schema."""
         held = json.loads((directory / FILE).read_text(encoding="utf-8"))
         if held.get("schema", 1) != SCHEMA:
             raise Conflict(
                 f"the index at {directory} has an older format (not {SCHEMA}); rebuild the generation: "
                 "almanac reindex rebuild"
+            )
+        if held["engine"] != engine:
+            raise Conflict(
+                f"the index at {directory} was made by the {held['engine']} backend; set "
+                "ALMANAC_RETRIEVER_BACKEND to it, or rebuild the generation: almanac reindex rebuild"
             )
         held["funnel"] = Funnel.from_json(held["funnel"])
         held["places"] = [(tenant, collection, Target(target)) for tenant, collection, target in held["places"]]

@@ -11,10 +11,10 @@ import numpy as np
 import qdrant_edge as qe
 
 from services.common.nodes.retriever import Query, Stage
-from services.retriever.backends.faiss.allowed import Allowed
-from services.retriever.backends.faiss.items import Asked, Ranked, Searched, best_items, top
-from services.retriever.backends.faiss.postings import TERM, BuiltPostings, RecentPostings, Terms
-from services.retriever.backends.faiss.segment import Segment
+from services.retriever.backends.rows.allowed import Allowed
+from services.retriever.backends.rows.items import Asked, Ranked, Searched, best_items, top
+from services.retriever.backends.rows.postings import TERM, BuiltPostings, RecentPostings, Terms
+from services.retriever.backends.rows.segment import Segment
 
 _BM25 = qe.Bm25()
 

@@ -1,4 +1,4 @@
-"""One generation: FAISS for the dense stage, postings for BM25, and the rows that both search.
+"""One generation: rows in files, postings for BM25, and what the engine adds for the dense stage.
 
 A search sees the exact int64 columns first and chooses: the full vectors of few allowed rows are all compared, of many
 the coarse index of the built rows chooses under a selector, full vectors rescore, and rows that are not built yet are
@@ -19,30 +19,27 @@ from services.common.errors import Conflict, InvalidRequest
 from services.common.nodes.retriever import Close, Contents, Point, Query, Target, Vectors, fingerprint
 from services.retriever.backends.base import Build, Candidates
 from services.retriever.backends.durable import own
-from services.retriever.backends.faiss.build import COARSE, Built, FaissBuild, read_built
-from services.retriever.backends.faiss.coarse import Coarse, normalized
-from services.retriever.backends.faiss.dense import DenseStage
-from services.retriever.backends.faiss.lexical import LexicalStage, terms_of
-from services.retriever.backends.faiss.options import Options
-from services.retriever.backends.faiss.postings import BuiltPostings, RecentPostings
-from services.retriever.backends.faiss.search import search
-from services.retriever.backends.faiss.segment import Segment, in_steps
-from services.retriever.backends.faiss.state import State
 from services.retriever.backends.residency import mapped_bytes
+from services.retriever.backends.rows.build import COARSE, Built, RowsBuild, read_built, remove_built
+from services.retriever.backends.rows.coarse import Coarse, Kind, normalized
+from services.retriever.backends.rows.dense import DenseStage
+from services.retriever.backends.rows.lexical import LexicalStage, terms_of
+from services.retriever.backends.rows.postings import BuiltPostings, RecentPostings
+from services.retriever.backends.rows.search import search
+from services.retriever.backends.rows.segment import Segment, in_steps
+from services.retriever.backends.rows.state import State
 
-_DELTA_SHARE = 64
-"""One in so many of the built rows may lie unbuilt beside `build_above`: adding rows to an index is cheap, comparing
-8,000 of them with every query takes 3 ms."""
 
+class RowsIndex:
+    """One generation in `directory`: `state.json`, and the segment that it names."""
 
-class FaissIndex:
-    """One generation in `directory`: `faiss.json`, and the segment that it names."""
-
-    def __init__(self, directory: Path, state: State, options: Options) -> None:
+    def __init__(self, directory: Path, state: State, kind: Kind, exact_below: int, build_above: int) -> None:
         self.definition = state.definition()
         self._directory = directory
         self._state = state
-        self._options = options
+        self._kind = kind
+        self._exact_below = exact_below
+        self._build_above = build_above
         self._segment: Segment | None = None
         self._coarse: Coarse | None = None
         self._postings: BuiltPostings | None = None
@@ -71,7 +68,7 @@ class FaissIndex:
         for query, _ in asked:
             if query.vector is not None:
                 self._check_dimensions(len(query.vector))
-        dense = DenseStage(self._segment, self.definition, self._coarse, self._options.exact_below)
+        dense = DenseStage(self._segment, self.definition, self._coarse, self._exact_below)
         return search(self._segment, dense, LexicalStage(self._segment, self._postings, self._recent), asked)
 
     def commit(self, tenant: str, collection: str, watermark: int) -> None:
@@ -101,7 +98,7 @@ class FaissIndex:
             fresh.sync()
             self._change(segment=name, built="", lengths=fresh.lengths(), places=list(fresh.places))
             fresh, self._segment = self._segment, fresh
-            self._coarse = self._postings = None
+            self._close_built()
             self._remember_terms(0)
         finally:
             fresh.close()
@@ -117,11 +114,9 @@ class FaissIndex:
         return sum(path.stat().st_size for path in self._directory.rglob("*") if path.is_file())
 
     def memory_bytes(self) -> int:
-        """Pages of mapped files, and the structure, which faiss reads whole."""
-        read = 0
-        if self._segment is not None and self._state.built:
-            read = (self._segment.directory / f"{self._state.built}{COARSE}").stat().st_size
-        return mapped_bytes(self._directory) + read
+        """Pages of mapped files, the columns, and what the coarse index has read without mapping it."""
+        columns = self._segment.allocated() if self._segment else 0
+        return mapped_bytes(self._directory) + columns + (self._coarse.allocated if self._coarse else 0)
 
     def contents(self, tenant: str, collection: str) -> Generator[Contents]:
         points, total = 0, 0
@@ -137,10 +132,11 @@ class FaissIndex:
     def begin_build(self) -> Build | None:
         if self._segment is None or self._state.dimensions is None or not self._pays():
             return None
-        return FaissBuild(self._segment, self._state.dimensions, self._state.built, self._options, self._adopt)
+        return RowsBuild(self._segment, self._state.dimensions, self._state.built, self._kind, self._adopt)
 
     def close(self) -> None:
         self._release()
+        self._close_built()
         if self._segment is not None:
             self._segment.close()
             self._segment = None
@@ -153,13 +149,20 @@ class FaissIndex:
 
     def _adopt(self, name: str, built: Built) -> None:
         self._save(built=name)
-        self._coarse, self._postings = built
+        replaced, self._coarse, self._postings = self._coarse, *built
+        if replaced is not None:
+            replaced.close()
         self._remember_terms(self._coarse.rows)
         self._remove_leftovers()
 
+    def _close_built(self) -> None:
+        if self._coarse is not None:
+            self._coarse.close()
+        self._coarse = self._postings = None
+
     def _pays(self) -> bool:
         built = self._built()
-        return self._rows() - built > self._options.build_above + built // _DELTA_SHARE
+        return self._rows() - built > self._build_above + built * self._kind.unbuilt_share
 
     def _rows(self) -> int:
         return self._segment.rows if self._segment else 0
@@ -179,7 +182,7 @@ class FaissIndex:
         state = self._state
         self._segment = Segment(self._directory / state.segment, dimensions, state.lengths, state.places)
         if state.built and (self._segment.directory / f"{state.built}{COARSE}").exists():
-            self._coarse, self._postings = read_built(self._segment.directory, state.built, self._options)
+            self._coarse, self._postings = read_built(self._segment.directory, state.built, self._kind)
         self._remember_terms(self._built())
 
     def _remember_terms(self, first: int) -> None:
@@ -218,6 +221,4 @@ class FaissIndex:
         for path in self._directory.glob("segment*"):
             if path != current:
                 shutil.rmtree(path, ignore_errors=True)
-        for path in current.glob("index*"):
-            if path.stem != self._state.built:
-                path.unlink(missing_ok=True)
+        remove_built(current, self._state.built)

@@ -1,0 +1,67 @@
+"""The edge backend's coarse index: how it is searched, by what share of its rows is allowed."""
+
+import numpy as np
+import pytest
+
+from services.common.nodes.funnel import Funnel, Quantization
+from services.retriever.backends.base import Definition
+from services.retriever.backends.edge.graph import Graph, write
+from tests.fakes.faiss import clustered
+
+ROWS = 2_000
+BINARY = Funnel(quantization=Quantization.BINARY)
+
+
+@pytest.fixture(scope="module")
+def graphs(tmp_path_factory):
+    home, held = tmp_path_factory.mktemp("graphs"), clustered(ROWS)
+    opened = {}
+    for funnel in (BINARY, Funnel(), Funnel(dimensions=8)):
+        write(home / f"g{len(opened)}", None, Definition(funnel), held, "")
+        opened[funnel] = Graph(home / f"g{len(opened)}")
+    yield opened
+    for graph in opened.values():
+        graph.close()
+
+
+@pytest.mark.parametrize(
+    ("funnel", "share", "method"),
+    [
+        (BINARY, 1.0, "graph"),
+        (BINARY, 0.25, "codes"),
+        (BINARY, 0.01, "codes"),
+        (Funnel(), 0.25, "graph"),
+        (Funnel(), 0.01, "exact"),
+        (Funnel(dimensions=8), 1.0, "graph"),
+    ],
+)
+def test_the_method_follows_from_the_share_that_is_allowed(graphs, funnel, share, method):
+    assert graphs[funnel].method(int(share * ROWS)) == method
+
+
+@pytest.mark.parametrize("share", [1.0, 0.8, 0.25, 0.01])
+def test_only_allowed_rows_are_found_and_as_many_as_are_wanted(graphs, share):
+    allowed = np.random.default_rng(2).random(ROWS) < share
+    wanted = min(100, int(allowed.sum()))
+    ids, scores = graphs[BINARY].search(clustered(5, seed=3), allowed, wanted)
+    assert ids.shape == scores.shape == (5, wanted) and allowed[ids].all()
+    assert all(len(set(row)) == wanted for row in ids.tolist())
+    assert (np.diff(scores, axis=1) <= 1e-6).all()
+
+
+def test_what_the_graph_misses_because_the_near_are_forbidden_is_found_by_signs(graphs):
+    held, asked = clustered(ROWS), clustered(1, seed=3)
+    nearest = np.argsort(-(held @ asked[0]))
+    allowed = np.ones(ROWS, bool)
+    allowed[nearest[:500]] = False
+    assert graphs[BINARY].method(1_500) == "graph"
+    ids, _ = graphs[BINARY].search(asked, allowed, 200)
+    assert allowed[ids].all() and len(set(ids[0].tolist())) == 200
+
+
+def test_without_signs_what_is_not_found_is_told(graphs):
+    held, asked = clustered(ROWS), clustered(1, seed=3)
+    allowed = np.ones(ROWS, bool)
+    allowed[np.argsort(-(held @ asked[0]))[:500]] = False
+    ids, _ = graphs[Funnel()].search(asked, allowed, 200)
+    assert (ids < 0).any() and allowed[ids[ids >= 0]].all()
