@@ -148,8 +148,9 @@ class Graph:
         places = faiss.knn_hamming(signs_of(vectors), signs, rough, variant="mc")[1]
         ids, scores = np.empty((len(vectors), wanted), np.int64), np.empty((len(vectors), wanted), np.float32)
         for at, found in enumerate(places):
-            bits = np.unpackbits(signs[found], axis=1, count=dimensions)
-            cosines = (2 * (bits @ vectors[at]) - vectors[at].sum()) / math.sqrt(dimensions)
+            bits = np.unpackbits(signs[found], axis=1, count=dimensions).astype(np.float32)
+            # Not by BLAS: its threads wait for each other where cores are busy.
+            cosines = (2 * np.einsum("ij,j->i", bits, vectors[at]) - vectors[at].sum()) / math.sqrt(dimensions)
             best = np.argsort(-cosines)[:wanted]
             ids[at], scores[at] = rows[found[best]], cosines[best]
         return ids, scores
