@@ -6,6 +6,7 @@ import typer
 
 from services.admin.commands import (
     backup,
+    doctor,
     documents,
     evaluate,
     features,
@@ -48,6 +49,7 @@ app.command()(documents.delete)
 app.command()(migrate.migrate)
 app.command()(backup.backup)
 app.command()(backup.restore)
+app.command()(doctor.doctor)
 app.add_typer(models.app, name="models")
 app.add_typer(ingest.facts, name="facts")
 app.add_typer(jobs.app, name="jobs")
