@@ -23,6 +23,7 @@ __all__ = [
     "Caller",
     "Ingesting",
     "Managing",
+    "Queueing",
     "Scope",
     "Streaming",
     "authenticate",
@@ -79,13 +80,26 @@ Ingesting = Annotated[Caller, Security(authorize, scopes=[Scope.INGEST.value])]
 """The caller, as a route asks for it that changes what a collection holds, or shows how far that is."""
 
 
-async def hold(using: Using, caller: Annotated[Caller, Depends(authenticate)]) -> AsyncIterator[Stream]:
+Hold = Callable[[], Awaitable[None]]
+
+
+async def hold_stream(using: Using, caller: Annotated[Caller, Depends(authenticate)]) -> AsyncIterator[Hold]:
     async with AsyncExitStack() as held:
         yield lambda: held.enter_async_context(using.limiter.stream(caller.tenant, caller.key_id))
 
 
-Stream = Callable[[], Awaitable[None]]
-Streaming = Annotated[Stream, Depends(hold, scope="request")]
+async def hold_answer(using: Using, caller: Annotated[Caller, Depends(authenticate)]) -> AsyncIterator[Hold]:
+    async with AsyncExitStack() as held:
+        yield lambda: held.enter_async_context(using.limiter.answer(caller.tenant))
+
+
+Queueing = Annotated[Hold, Depends(hold_answer, scope="request")]
+"""What a route calls before it has a question answered: a place among those in flight, until the response has ended.
+
+Raises Overloaded, RateLimited.
+"""
+
+Streaming = Annotated[Hold, Depends(hold_stream, scope="request")]
 """What a route calls before it answers with a stream: one of those the key may have, until the response has ended.
 
 Raises RateLimited.

@@ -51,6 +51,17 @@ class GatewaySettings(Settings):
     quota_key_tokens: int = Field(0, ge=0, description="Tokens of one key's answers a day, UTC; 0: no limit.")
     quota_tenant_tokens: int = Field(0, ge=0, description="Tokens of one tenant's answers a day, UTC; 0: no limit.")
     limit_streams: int = Field(0, ge=0, description="Streams that one key may have open at once; 0: no limit.")
+    answers_waiting: int = Field(
+        64, ge=1, description="Questions that may wait for a worker; beyond, they are refused."
+    )
+    answers_of_tenant: int = Field(0, ge=0, description="Answers one tenant may have in flight; 0: no limit.")
+    cache_answers: bool = Field(False, description="Keep answers, and give them again where nothing has changed.")
+    cache_seconds: float = Field(
+        3_600.0, gt=0, le=86_400, description="Longest life of a kept answer; the next commit or boundary ends it too."
+    )
+    cache_pinned_seconds: float = Field(
+        86_400.0, gt=0, le=2_592_000, description="Life of one whose `as_of` and `known_at` both lie in the past."
+    )
     limits_without_redis: Literal["open", "closed"] = Field(
         "open", description="While the broker is down, `open` lets every request through, `closed` refuses it."
     )

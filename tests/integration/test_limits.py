@@ -13,9 +13,10 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from services.common.errors import RateLimited, Unavailable
+from services.common.errors import Overloaded, RateLimited, Unavailable
 from services.gateway.limits.limiter import Limiter
 from services.gateway.settings import GatewaySettings
+from services.orchestrator.graph.names import ANSWER_QUEUE
 from tests.fakes.gateway import COLLECTION, answering, client_of, gateway
 from tests.support import free_port
 from tests.valkey import Valkey
@@ -191,10 +192,10 @@ async def test_tokens_are_paid_after_they_were_used(limiter):
 async def test_streams_are_counted_over_gateways_and_those_of_a_dead_one_run_out(limiter):
     here, there = limiter(limit_streams=2), limiter(limit_streams=2)
     for one in (here, there):
-        one._leases.seconds = 0.6
+        one._streams.seconds = 0.6
     async with AsyncExitStack() as open_streams:
         await open_streams.enter_async_context(here.stream("t", "k"))
-        await there._leases.acquire("t/k")  # a gateway that dies now: nobody renews this one
+        await there._streams.acquire("t/k")  # a gateway that dies now: nobody renews this one
         with pytest.raises(RateLimited):
             await open_streams.enter_async_context(here.stream("t", "k"))
         await asyncio.sleep(0.7)
@@ -203,6 +204,49 @@ async def test_streams_are_counted_over_gateways_and_those_of_a_dead_one_run_out
                 await open_streams.enter_async_context(here.stream("t", "k"))
         await open_streams.enter_async_context(there.stream("t", "k"))
     async with here.stream("t", "k"), there.stream("t", "k"):
+        pass
+
+
+async def test_a_question_is_refused_at_once_while_too_many_wait(limiter, valkey):
+    counting = limiter(answers_waiting=2)
+    async with Redis(unix_socket_path=str(valkey.socket)) as redis:
+        await redis.rpush(ANSWER_QUEUE, "one")
+        async with counting.answer("t"):
+            await redis.rpush(ANSWER_QUEUE, "two")
+            with pytest.raises(Overloaded, match="wait"):
+                await enter(counting.answer("u"))
+        await redis.lpop(ANSWER_QUEUE)
+        await enter(counting.answer("u"))
+        await redis.delete(ANSWER_QUEUE)
+
+
+async def test_a_tenant_has_so_many_answers_in_flight_over_all_gateways(limiter):
+    here, there = limiter(answers_of_tenant=1), limiter(answers_of_tenant=1)
+    async with here.answer("t"):
+        with pytest.raises(RateLimited):
+            await enter(there.answer("t"))
+        await enter(there.answer("u"))
+    await enter(there.answer("t"))
+
+
+async def test_a_full_queue_is_told_by_http_before_anything_is_recorded(tmp_path, valkey):
+    settings = {"broker_url": f"unix://{valkey.socket}", "answers_waiting": 1}
+    body = {"question": "When did the harbour open?", "collection": COLLECTION, "stream": True}
+    async with (
+        Redis(unix_socket_path=str(valkey.socket)) as redis,
+        gateway(tmp_path, answering(), **settings) as app,
+        client_of(app) as client,
+    ):
+        await redis.rpush(ANSWER_QUEUE, "one")
+        refused = await client.post("/v1/answers", json=body)
+        assert refused.status_code == 503 and int(refused.headers["retry-after"]) > 0
+        assert refused.json()["type"].endswith("overloaded")
+        await redis.delete(ANSWER_QUEUE)
+        assert (await client.post("/v1/answers", json=body)).status_code == 200
+
+
+async def enter(context):
+    async with context:
         pass
 
 

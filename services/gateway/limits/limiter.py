@@ -17,11 +17,12 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
-from services.common.errors import RateLimited, Unavailable
-from services.gateway.limits.leases import Leases
+from services.common.errors import Overloaded, RateLimited, Unavailable
+from services.gateway.limits.leases import Leases, Refused
 from services.gateway.limits.meters import Bucket, Meter, Standing, Window, meter, storage
 from services.gateway.limits.policies import Policy, holder_of, policies, seconds_to_midnight
 from services.gateway.settings import GatewaySettings
+from services.orchestrator.graph.names import ANSWER_QUEUE
 
 log = structlog.get_logger()
 
@@ -45,7 +46,9 @@ class Limiter:
         self._meter: Meter = meter(settings.limit_strategy, self._redis)
         self._bucket = Bucket(self._redis)
         self._day = Window(FixedWindowRateLimiter(storage(self._redis)))
-        self._leases = Leases(self._redis, settings.limit_streams)
+        self._streams = Leases(self._redis, "streams", settings.limit_streams)
+        waiting = settings.answers_waiting
+        self._answers = Leases(self._redis, "answers", settings.answers_of_tenant, ANSWER_QUEUE, waiting)
         self._open, self._clock = settings.limits_without_redis == "open", clock
         self._down_until: float | None = None
 
@@ -81,39 +84,49 @@ class Limiter:
     @asynccontextmanager
     async def stream(self, tenant: str, key_id: str) -> AsyncIterator[None]:
         """One of the streams that a key may have at once. Raises RateLimited."""
-        if not self._leases.most:
+        if not self._streams.most:
             yield
             return
-        holder = holder_of(tenant, key_id)
-        lease = await self._asked(lambda: self._leases.acquire(holder))
-        if lease == "":
-            most = self._leases.most
-            raise RateLimited(f"the key has {most} streams open, as many as it may; end one", {"Retry-After": "1"})
-        async with self._kept(holder, lease):
-            yield
+        try:
+            async with self._held(self._streams, holder_of(tenant, key_id)):
+                yield
+        except Refused:
+            most = self._streams.most
+            raise RateLimited(
+                f"the key has {most} streams open, as many as it may; end one", {"Retry-After": "1"}
+            ) from None
+
+    @asynccontextmanager
+    async def answer(self, tenant: str) -> AsyncIterator[None]:
+        """A place among the answers in flight. Raises Overloaded while too many wait, RateLimited for the tenant's."""
+        try:
+            async with self._held(self._answers, tenant):
+                yield
+        except Refused as refused:
+            if refused.queued:
+                raise Overloaded("more questions wait than can be answered in time; ask again shortly") from None
+            most = self._answers.most
+            raise RateLimited(
+                f"{most} questions of the tenant are being answered, as many as it may have at once"
+            ) from None
 
     async def close(self) -> None:
         await self._redis.aclose()
 
     @asynccontextmanager
-    async def _kept(self, holder: str, lease: str | None) -> AsyncIterator[None]:
-        """Renew the lease meanwhile, and let go of it; None: Redis was down, and the stream goes uncounted."""
+    async def _held(self, leases: Leases, holder: str) -> AsyncIterator[None]:
+        """Hold a lease, renewed meanwhile; without Redis what holds it goes uncounted. Raises Refused."""
+        lease = await self._asked(lambda: leases.acquire(holder))
         if lease is None:
             yield
             return
-        renewing = asyncio.ensure_future(self._renew(holder, lease))
+        renewing = asyncio.ensure_future(_renew(leases, holder, lease))
         try:
             yield
         finally:
             renewing.cancel()
             with suppress(*FAILURES):
-                await self._leases.release(holder, lease)
-
-    async def _renew(self, holder: str, lease: str) -> None:
-        while True:
-            await asyncio.sleep(self._leases.seconds / 3)
-            with suppress(*FAILURES):
-                await self._leases.acquire(holder, lease)
+                await leases.release(holder, lease)
 
     async def _asked(self, work: Callable[[], Awaitable[Result]]) -> Result | None:
         """What Redis says; None if it is down and that lets everything through. Raises Unavailable otherwise."""
@@ -139,6 +152,13 @@ class Limiter:
         if self._down_until is not None:
             log.warning("limits_back")
             self._down_until = None
+
+
+async def _renew(leases: Leases, holder: str, lease: str) -> None:
+    while True:
+        await asyncio.sleep(leases.seconds / 3)
+        with suppress(*FAILURES):
+            await leases.acquire(holder, lease)
 
 
 def _wait(policy: Policy, standing: Standing) -> int:

@@ -16,7 +16,7 @@ from services.common.errors import InvalidRequest
 from services.common.moment import now
 from services.gateway.asking import Asked, open_question
 from services.gateway.bodies import Collection, Filters, Strict, documented, read_json
-from services.gateway.caller import Asking, Streaming
+from services.gateway.caller import Asking, Queueing, Streaming
 from services.gateway.context import Context, Using
 from services.gateway.listening import as_sse, collect, stream
 
@@ -41,13 +41,16 @@ class FeedbackRequest(Strict):
 
 
 @router.post("/v1/answers", response_model=None, openapi_extra=documented(AnswerRequest))
-async def ask(request: Request, using: Using, caller: Asking, streaming: Streaming) -> Response | Mapping[str, Any]:
+async def ask(
+    request: Request, using: Using, caller: Asking, streaming: Streaming, queueing: Queueing
+) -> Response | Mapping[str, Any]:
     """Answer a question as of a moment; with `stream`, as server-sent events."""
     body = await read_json(request, AnswerRequest, using.settings.max_body_bytes)
     _check_tokens(using, body.max_tokens)
     if body.stream:
         await streaming()
     asked = Asked(body.question, **body.model_dump(exclude={"question", "stream"}))
+    await queueing()
     question = await open_question(using, caller, asked)
     return stream(as_sse(using, question)) if body.stream else await collect(using, question, request)
 

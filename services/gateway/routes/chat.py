@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from services.common.errors import InvalidQuestion, InvalidRequest, ModelNotFound
 from services.gateway.asking import Asked, open_question
 from services.gateway.bodies import Collection, Filters, documented, read_json
-from services.gateway.caller import Asking, Streaming
+from services.gateway.caller import Asking, Queueing, Streaming
 from services.gateway.context import Context, Using
 from services.gateway.listening import HEARTBEAT, collect, listen, stream
 from services.gateway.problems import openai_error
@@ -75,12 +75,13 @@ class ChatRequest(BaseModel):
 
 @router.post("/v1/chat/completions", response_model=None, openapi_extra=documented(ChatRequest))
 async def complete(
-    request: Request, using: Using, caller: Asking, streaming: Streaming
+    request: Request, using: Using, caller: Asking, streaming: Streaming, queueing: Queueing
 ) -> Response | Mapping[str, Any]:
     """Answer the last message of the user."""
     body = await read_json(request, ChatRequest, using.settings.max_body_bytes)
     if body.stream:
         await streaming()
+    await queueing()
     question = await open_question(using, caller, _asked(body, using.settings.max_answer_tokens))
     if body.stream:
         return stream(_chunks(using, question, body))

@@ -13,8 +13,8 @@ from services.catalog import answers
 from services.common.rpc.deadlines import deadline
 from services.gateway.asking import Asked, open_question, pinned_question
 from services.gateway.bodies import Collection, Filters, Instant, Strict, documented, read_json
-from services.gateway.caller import Asking
-from services.gateway.context import Using
+from services.gateway.caller import Asking, Caller, Hold, Queueing
+from services.gateway.context import Context, Using
 from services.gateway.listening import charge, collect
 from services.orchestrator.graph.answer import iso, moment_json
 from services.orchestrator.graph.chronicle import Entry, chronicle
@@ -49,25 +49,38 @@ class TimelineRequest(Strict):
 
 
 @router.post("/v1/answers/compare", openapi_extra=documented(CompareRequest))
-async def compare(request: Request, using: Using, caller: Asking) -> Mapping[str, Any]:
+async def compare(request: Request, using: Using, caller: Asking, queueing: Queueing) -> Mapping[str, Any]:
     """Answer a question at two to eight moments, and say from each to the next what changed."""
     body = await read_json(request, CompareRequest, using.settings.max_body_bytes)
+    return await compared(using, caller, body, request, queueing)
+
+
+async def compared(
+    context: Context, caller: Caller, body: CompareRequest, request: Request, queueing: Hold
+) -> Mapping[str, Any]:
+    """The answers as JSON, and the changes. Raises what `queueing`, `open_question` and `collect` raise."""
     asked = [
         Asked(body.question, body.collection, at.as_of, at.known_at, body.filters, body.generate) for at in body.at
     ]
-    questions = [await open_question(using, caller, one) for one in asked]
-    given = await together((partial(collect, using, question, request) for question in questions), AT_ONCE)
+    for _ in asked:
+        await queueing()
+    questions = [await open_question(context, caller, one) for one in asked]
+    given = await together((partial(collect, context, question, request) for question in questions), AT_ONCE)
     return {"question": questions[0].text, "collection": body.collection, "answers": given, "changes": changes(given)}
 
 
 @router.post("/v1/answers/timeline", openapi_extra=documented(TimelineRequest))
 async def timeline(request: Request, using: Using, caller: Asking) -> Mapping[str, Any]:
     """Every distinct answer to a question with the span over which it was the answer. Documents are quoted."""
-    body = await read_json(request, TimelineRequest, using.settings.max_body_bytes)
+    return await traced(using, caller, await read_json(request, TimelineRequest, using.settings.max_body_bytes))
+
+
+async def traced(context: Context, caller: Caller, body: TimelineRequest) -> Mapping[str, Any]:
+    """The answers over time as JSON. Raises what `pinned_question` and the nodes raise."""
     asked = Asked(body.question, body.collection, None, body.known_at, body.filters, generate=False)
-    question = await pinned_question(using, caller, asked)
-    with deadline(using.settings.answer_seconds):
-        found = await chronicle(using.nodes, question)
+    question = await pinned_question(context, caller, asked)
+    with deadline(context.settings.answer_seconds):
+        found = await chronicle(context.nodes, question)
     return {
         "question": question.text,
         "collection": body.collection,
