@@ -88,7 +88,14 @@ class DenseStage:
         parts: list[list[Ranked]] = [[(np.empty(0, np.int64), np.empty(0, np.float32))] for _ in vectors]
         for start in range(0, len(allowed), _BLOCK):
             rows = allowed[start : start + _BLOCK]
-            scores = self._segment.vectors_of(rows) @ vectors.T
+            scores = _cosines(self._segment.vectors_of(rows), vectors)
             for part, column in zip(parts, scores.T, strict=True):
                 part.append(top([(rows, column)], wanted))
         return [top(part, wanted) for part in parts]
+
+
+def _cosines(held: Vectors, vectors: Vectors) -> Vectors:
+    """Shape (len(held), len(vectors)). One vector not by BLAS: its threads wait for each other where cores are busy."""
+    if len(vectors) == 1:
+        return np.asarray(np.einsum("ij,j->i", held, vectors[0])[:, np.newaxis], np.float32)
+    return np.asarray(held @ vectors.T, np.float32)
