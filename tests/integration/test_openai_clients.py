@@ -36,11 +36,19 @@ QUESTION = "Is Pluto a planet?"
 YES, NO = "Pluto is the ninth planet. [1]", "Pluto is a dwarf planet. [1]"
 REDEFINED = parse_instant("2006-08-24")
 BUSY = "Are you busy?"
+LONG = "What takes long?"
+left = threading.Event()
+"""Set once nobody listens to the answer that takes long."""
 
 
 async def by_date(question, emit):
     if question.text == BUSY:
         return await emit(Event("error", {"problem": Overloaded("more questions wait than can be").problem()}))
+    if question.text == LONG:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            left.set()
     text = NO if question.moment.as_of >= REDEFINED else YES
     await emit(Event("citation", {"citation": citation().to_json()}))
     for piece in re.findall(r"\S+\s*", text):
@@ -186,6 +194,16 @@ async def test_an_mcp_client_asks_over_a_socket(url):
         now = await client.call_tool("ask", {"question": QUESTION})
         then = await client.call_tool("ask", {"question": QUESTION, "as_of": "2000-06-01"})
     assert (now.structured_content["answer"], then.structured_content["answer"]) == (NO, YES)
+
+
+@pytest.mark.parametrize("mode", ["legacy", "auto"])
+async def test_an_mcp_client_that_leaves_is_no_longer_answered(url, mode):
+    left.clear()
+    async with Client(f"{url}/mcp", mode=mode) as client:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await client.call_tool("ask", {"question": LONG})
+    assert await asyncio.to_thread(left.wait, 10)
 
 
 def snippets() -> dict[str, str]:
