@@ -1,5 +1,6 @@
 """The Model Context Protocol's endpoint, through the protocol's own client."""
 
+import ast
 from contextlib import asynccontextmanager
 
 import httpx2
@@ -14,9 +15,10 @@ from services.common.errors import RateLimited, Unavailable
 from services.common.moment import parse_instant
 from services.orchestrator.graph.answer import Event
 from tests.fakes.gateway import COLLECTION, TEXT, citation, client_of, document, gateway, said
+from tests.support import ROOT
 
 ASKED = {"question": "When did the harbour open?", "collection": COLLECTION}
-TOOLS = {"ask", "search", "history", "collections"}
+TOOLS = {"ask", "compare", "timeline", "search", "history", "collections"}
 HANDSHAKE = {
     "jsonrpc": "2.0",
     "id": 1,
@@ -68,6 +70,15 @@ async def failed(client, tool, arguments):
     return found.structured_content
 
 
+def test_the_protocols_package_is_loaded_by_its_first_client_alone():
+    for path in (ROOT / "services" / "gateway").rglob("*.py"):
+        body = ast.parse(path.read_text()).body
+        named = {alias.name for node in body if isinstance(node, ast.Import) for alias in node.names}
+        named |= {node.module for node in body if isinstance(node, ast.ImportFrom)}
+        loads = any(name.partition(".")[0] in ("mcp", "mcp_types") or name.endswith("mcp.server") for name in named)
+        assert loads == path.match("gateway/mcp/server.py"), path
+
+
 @pytest.mark.parametrize("mode", ["legacy", "auto"])
 async def test_tools_are_listed_for_clients_old_and_new(app, mode):
     async with connected(app, mode=mode) as client:
@@ -92,6 +103,23 @@ async def test_a_question_has_the_answer_of_its_moment(app):
     assert "[1] Harbour, document port/harbour, valid from 1970-01-01" in said_then and TEXT[:27] in said_then
     assert "As of 1900-01-01" in said_then and "Answered without: features." in said_then
     assert "Answered without" not in now.content[0].text
+
+
+async def test_two_moments_are_compared_and_a_timeline_is_drawn(app):
+    async with connected(app) as client:
+        at = [{"as_of": "1900-01-01"}, {"as_of": "2000-01-01"}]
+        found = await client.call_tool("compare", {**ASKED, "at": at})
+        assert [one["answer"] for one in found.structured_content["answers"]] == [
+            "It has not opened.",
+            "It opened in 1901.",
+        ]
+        assert len(found.structured_content["changes"]) == 1
+        words = found.content[0].text
+        assert words.index("It has not opened.") < words.index("It opened in 1901.") < words.index("another answer")
+        told = await failed(client, "compare", {**ASKED, "at": at[:1]})
+        assert told["type"] == "urn:almanac:error:invalid-request"
+        drawn = await client.call_tool("timeline", ASKED)
+    assert drawn.structured_content["entries"]
 
 
 async def test_tools_give_what_the_routes_give(app):
@@ -223,6 +251,7 @@ async def test_without_a_key_another_site_gets_nothing(app, headers, host):
 
 
 async def test_bytes_that_are_no_message_are_a_clients_mistake(app):
+    documented = set(app.openapi()["paths"]["/mcp"]["post"]["responses"])
     async with client_of(app) as http:
         for body, kind in ((b"{", "application/json"), (b"[]", "application/json"), (b"{}", "text/plain")):
             found = await http.post("/mcp", content=body, headers={**ACCEPT, "content-type": kind})
@@ -230,4 +259,8 @@ async def test_bytes_that_are_no_message_are_a_clients_mistake(app):
         large = app.state.context.settings.max_body_bytes + 1
         found = await http.post("/mcp", content=b" " * large, headers={**ACCEPT, "content-type": "application/json"})
         assert found.status_code == 413
+        call = {"jsonrpc": "2.0", "id": 1, "method": "no/such"}
+        assert (await http.post("/mcp", json=call, headers={"accept": "text/html"})).status_code == 406
+        assert (await http.post("/mcp", json=call, headers=ACCEPT)).json()["error"]["message"] == "Method not found"
+        assert {"200", "202", "400", "401", "403", "404", "406", "413", "429"} <= documented
         assert (await http.get("/mcp", headers=ACCEPT)).status_code == 405

@@ -6,8 +6,8 @@ Every request stands for itself: no session outlives it, so any gateway may serv
 
 from __future__ import annotations
 
-import json
 import logging
+from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any
 
@@ -20,8 +20,8 @@ from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.shared.exceptions import MCPError
 from starlette.types import Receive, Scope, Send
 
-from services.gateway.caller import identify
-from services.gateway.mcp.tools import TOOLS, Asking, Json, in_words
+from services.gateway.caller import hold_answer, identify
+from services.gateway.mcp.tools import TOOLS, Asking, Json
 from services.gateway.problems import understood
 
 INSTRUCTIONS = (
@@ -64,12 +64,13 @@ async def _call(used: Used, params: types.CallToolRequestParams) -> types.CallTo
     assert request is not None
     context = request.app.state.context
     try:
-        by = Asking(context, await identify(request, context), request)
-        found = await tool.use(by, params.arguments or {})
+        caller = await identify(request, context)
+        async with asynccontextmanager(hold_answer)(context, caller) as queueing:
+            found = await tool.use(Asking(context, caller, request, queueing), params.arguments or {})
     except Exception as error:
         told = understood(error, request.url.path)
         return _result(told.detail, told.problem(), is_error=True)
-    return _result(in_words(found) if params.name == "ask" else json.dumps(found, ensure_ascii=False), found)
+    return _result(tool.words(found), found)
 
 
 def _result(text: str, found: Json, is_error: bool = False) -> types.CallToolResult:

@@ -14,10 +14,19 @@ from services.gateway.context import Using
 router = APIRouter(tags=["mcp"])
 
 _MESSAGE = {"type": "object", "required": ["jsonrpc"], "properties": {"jsonrpc": {"const": "2.0"}}}
-_BODY = {"requestBody": {"required": True, "content": {"application/json": {"schema": _MESSAGE}}}}
+_JSON: dict[str, Any] = {"application/json": {"schema": _MESSAGE}}
+_BODY = {"requestBody": {"required": True, "content": _JSON}}
+_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The message's answer; a tool's failure is in it.", "content": _JSON},
+    202: {"description": "A notification was taken note of."},
+    400: {"description": "This is no message of the protocol, or not one of its version.", "content": _JSON},
+    404: {"description": "There is no such method.", "content": _JSON},
+    406: {"description": "The client does not accept application/json."},
+    413: {"description": "The message is too large."},
+}
 
 
-@router.post("/mcp", response_class=Response, openapi_extra=_BODY)
+@router.post("/mcp", response_class=Response, responses=_RESPONSES, openapi_extra=_BODY)
 async def exchange(using: Using, caller: Asking) -> Response:
     """One JSON-RPC message of the Model Context Protocol: tools that ask and search. A failed tool says why."""
     made: Response = await asyncio.to_thread(_exchange, using.settings.max_body_bytes)
