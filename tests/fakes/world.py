@@ -25,7 +25,7 @@ from services.catalog.state import VIEWS, ensure_generation, resolve_moment
 from services.catalog.tables import events
 from services.catalog.vectors import VectorFiles
 from services.common.errors import InvalidDocument
-from services.common.moment import OPEN_START, Moment, now, parse_instant
+from services.common.moment import OPEN_END, OPEN_START, Moment, now, parse_instant
 from services.common.nodes.generator import Prompt
 from services.features.backends.memory import MemoryBackend
 from services.features.features import PointInTimeFeatures
@@ -108,7 +108,11 @@ class World:
 
     def _recorded(self, place: Place, after: int) -> list[int]:
         table = events.c
-        here = (table.tenant == place.tenant) & (table.collection == place.collection) & (table.recorded_at > after)
+        here = (
+            (table.tenant == place.tenant)
+            & (table.collection == place.collection)
+            & table.recorded_at.between(after + 1, OPEN_END)
+        )
         with self.catalog.read() as tx:
             return list(tx.execute(select(table.recorded_at).where(here).order_by(table.recorded_at)).scalars())
 

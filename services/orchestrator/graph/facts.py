@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -19,6 +20,7 @@ from services.orchestrator.graph.nodes import Nodes
 from services.orchestrator.graph.search import Vector
 
 CANDIDATES = 8
+_BEFORE_MARK = re.compile(r"\s+(?=[?.!,])")
 
 
 async def find_fact(nodes: Nodes, question: Question, vector: Vector | None) -> FactAt | None:
@@ -27,6 +29,7 @@ async def find_fact(nodes: Nodes, question: Question, vector: Vector | None) -> 
     Without a vector only a question in the very words of a canonical one is recognised. Raises MomentViolation if the
     features node gives what the catalog does not see at the moment.
     """
+    question = _without_phrase(question)
     asked = await _match(nodes, question, vector) if vector is not None else await named(nodes, question)
     if asked is None:
         return None
@@ -77,6 +80,14 @@ async def _compared(nodes: Nodes, question: Question, candidates: Sequence[Candi
         vectors = await nodes.encoder.encode(question.generation.encoder, TextKind.QUERY, texts)
     alike = {one: float(a @ b) for one, a, b in zip(unsure, vectors[::2], vectors[1::2], strict=True)}
     return [replace(one, alike=alike.get(one)) for one in candidates]
+
+
+def _without_phrase(question: Question) -> Question:
+    """The question without the words that its moment was taken from: the moment says that, not it."""
+    if not question.phrase:
+        return question
+    left = " ".join(question.text.replace(question.phrase, " ", 1).split()).strip(" ,")
+    return replace(question, text=_BEFORE_MARK.sub("", left))
 
 
 def _at_its_time(question: Question, canonical: str) -> bool:
