@@ -32,7 +32,7 @@ from services.catalog.backup import (
     unfinished_uploads,
     upload_name,
 )
-from services.catalog.engine import Database
+from services.catalog.engine import Database, planned
 from services.catalog.migrations import schema
 from services.catalog.places import open_place
 from services.catalog.state import all_generations, known_collections
@@ -72,7 +72,11 @@ class _Staged:
 
 
 def make(own: AdminSettings, target: Path, say: Say) -> Manifest:
-    """Write the backup and return its manifest. Raises Failed where there is no room, or what it needs keeps going."""
+    """Write the backup and return its manifest.
+
+    Raises Failed without a catalog of this schema, where there is no room, or where what it needs keeps going.
+    """
+    _require_schema(own)
     catalog = Database(own.catalog_url)
     try:
         for _ in range(_TRIES):
@@ -91,6 +95,15 @@ def make(own: AdminSettings, target: Path, say: Say) -> Manifest:
         raise Failed(f"no room is left for the backup beside {target}; what was written of it is removed") from error
     finally:
         catalog.close()
+
+
+def _require_schema(own: AdminSettings) -> None:
+    """A backup makes no catalog and migrates none, for the stack that runs may be an older one."""
+    if planned(own.catalog_url):
+        raise Failed(
+            f"there is no catalog of schema {schema.revisions()[-1]} to back up; set ALMANAC_HOME, or back up an older "
+            "one with the Almanac that made it"
+        )
 
 
 @dataclass(frozen=True)

@@ -290,6 +290,12 @@ def test_an_older_schema_is_restored_and_brought_up_to_date(fresh, tmp_path, sma
         assert tx.execute(select(versions.c.doc_id)).scalars().all() == ["owl"]
 
 
+def test_a_home_without_a_catalog_is_not_backed_up_and_none_is_made(fresh, tmp_path):
+    with pytest.raises(Failed, match="no catalog"):
+        make(fresh.settings, tmp_path / "b.tar", quiet)
+    assert not (fresh.path / "catalog.db").exists()
+
+
 def test_a_full_disk_is_told_and_nothing_stays_behind(small, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
