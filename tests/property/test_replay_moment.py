@@ -103,7 +103,7 @@ async def restart(world: World, url: str, index: Path) -> None:
     world.catalog = Database(url)
     features = PointInTimeFeatures(MemoryBackend())
     for name in USED:
-        retriever = retriever_over(name, index, retriever_exact_below=0)
+        retriever = retriever_over(name, index, retriever_exact_below=0, retriever_build_above=100)
         world.nodes[name] = Nodes(world.catalog, world.encoder, retriever, features, FakeGenerator(repeat))
     await catch_up(world)
 
@@ -146,4 +146,4 @@ def test_answers_replay_identically_after_a_restart_and_all_that_was_recorded_si
         world, later, overlaps = asyncio.run(check(seed, tmp_path, index))
     print(f"seed {seed}: {ANSWERS} answers, {later} passages later: {dict(world.seen)}, overlaps {Counter(overlaps)}")
     assert later >= LATER
-    assert all(world.seen[kind] for kind in ("fact", "generated", "quoted", "abstained", "exact", "approximate"))
+    assert all(world.seen[kind] for kind in ("fact", "generated", "quoted", "abstained", "exact"))
