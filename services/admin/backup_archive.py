@@ -15,7 +15,7 @@ import os
 import shutil
 import tarfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, TypeVar
 
@@ -73,7 +73,8 @@ class Writer:
 
     def give_up(self) -> None:
         if self._tar is not None:
-            self._tar.fileobj.close()  # its own close would write to a full disk once more
+            with suppress(OSError):  # what it still holds back finds no room either
+                self._tar.fileobj.close()
         shutil.rmtree(self.work, ignore_errors=True)
 
 

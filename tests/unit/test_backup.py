@@ -17,6 +17,7 @@ from pipelines.erase import LOG, append_tombstone
 from services.admin import backup as making
 from services.admin.__main__ import app
 from services.admin.backup import make
+from services.admin.backup_archive import Writer
 from services.admin.backup_restore import restore
 from services.admin.failures import Failed
 from services.admin.settings import AdminSettings
@@ -304,6 +305,16 @@ def test_a_full_disk_is_told_and_nothing_stays_behind(small, tmp_path, monkeypat
     with pytest.raises(Failed, match="no room"):
         make(small.settings, tmp_path / "b.tar", quiet)
     assert not list(tmp_path.glob("b.tar*"))
+
+
+def test_giving_up_removes_everything_though_the_archive_cannot_even_be_closed(tmp_path):
+    writer = Writer(tmp_path / "b.tar")
+    archive = next(writer.work.glob("b.tar"))
+    writer._tar.fileobj.close()
+    writer._tar.fileobj = Path("/dev/full").open("wb")  # noqa: SIM115
+    writer._tar.fileobj.write(b"held back")
+    writer.give_up()
+    assert not archive.exists() and not list(tmp_path.iterdir())
 
 
 def test_the_commands_tell_what_they_did_and_refuse_clearly(small, tmp_path, monkeypatch):
