@@ -1,19 +1,13 @@
 """The page in a real browser, over a gateway that asks for a key: it asks the reader, and takes one from a link."""
 
-import asyncio
-import threading
-from contextlib import asynccontextmanager, contextmanager
-
 import pytest
-import uvicorn
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 from services.catalog import keys
 from services.catalog.engine import Database
 from tests.e2e.browser import SLOW_MS, chromium, opened
-from tests.fakes.gateway import COLLECTION, answering, gateway
-from tests.support import eventually, free_port
+from tests.fakes.gateway import COLLECTION, answering, serving
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -34,32 +28,6 @@ def browser():
     expect.set_options(timeout=5_000)
 
 
-@asynccontextmanager
-async def _server(directory, port):
-    async with gateway(directory, answering(), port=port) as app:
-        yield uvicorn.Server(uvicorn.Config(app, port=port, log_level="error", lifespan="off", ws="none"))
-
-
-@contextmanager
-def serving(directory):
-    """The URL of a gateway with a document in it."""
-    port, servers = free_port(), []
-
-    async def serve():
-        async with _server(directory, port) as server:
-            servers.append(server)
-            await server.serve()
-
-    thread = threading.Thread(target=asyncio.run, args=(serve(),))
-    thread.start()
-    try:
-        eventually(lambda: servers and servers[0].started, 30)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        servers[0].should_exit = True
-        thread.join()
-
-
 def made_key(directory, *scopes):
     catalog = Database(f"sqlite:///{directory / 'catalog.db'}")
     with catalog.write() as tx:
@@ -69,12 +37,12 @@ def made_key(directory, *scopes):
 
 
 def test_without_any_key_the_page_opens_by_itself(browser, tmp_path):
-    with serving(tmp_path) as url, opened(browser, url) as page:
+    with serving(tmp_path, answering()) as (url, _), opened(browser, url) as page:
         expect(page.locator("#collection option")).to_have_text([COLLECTION])
 
 
 def test_the_page_asks_for_the_key_once_and_keeps_it_with_the_tab(browser, tmp_path):
-    with serving(tmp_path) as url:
+    with serving(tmp_path, answering()) as (url, _):
         text = made_key(tmp_path, "ask", "ingest")
         context = browser.new_context()
         page = context.new_page()
@@ -97,7 +65,7 @@ def test_the_page_asks_for_the_key_once_and_keeps_it_with_the_tab(browser, tmp_p
 
 
 def test_a_link_carries_the_key_and_the_page_takes_it_out_of_sight(browser, tmp_path):
-    with serving(tmp_path) as url:
+    with serving(tmp_path, answering()) as (url, _):
         text = made_key(tmp_path, "ask", "ingest")
         with opened(browser, f"{url}/#key={text}") as page:
             expect(page.locator("#collection option")).to_have_text([COLLECTION])
@@ -107,7 +75,7 @@ def test_a_link_carries_the_key_and_the_page_takes_it_out_of_sight(browser, tmp_
 def test_another_sites_page_gets_nothing_out_of_a_gateway_without_keys(browser, tmp_path):
     """A form is what any page may send anywhere; here from another port of the same machine."""
     elsewhere = "http://127.0.0.1:7777/"
-    with serving(tmp_path) as url:
+    with serving(tmp_path, answering()) as (url, _):
         page = browser.new_page()
         page.route(elsewhere, lambda route: route.fulfill(body="<p>another site</p>", content_type="text/html"))
         page.goto(elsewhere)

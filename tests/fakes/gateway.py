@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
+import uvicorn
 from fastapi import FastAPI
 from redis.exceptions import ConnectionError as RedisConnectionError
 
@@ -31,6 +33,7 @@ from services.orchestrator.graph.nodes import Nodes
 from services.orchestrator.graph.stream import Fenced
 from tests.fakes.encoder import FakeEncoder
 from tests.fakes.generator import FakeGenerator
+from tests.support import eventually, free_port
 
 GENERATION = Generation("g1", "all-MiniLM-L6-v2", 64)
 COLLECTION = "notes"
@@ -222,3 +225,28 @@ async def gateway(directory: Path, answer: Answering, broker: Any = None, **sett
 
 def client_of(app: FastAPI) -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost")
+
+
+@contextmanager
+def serving(
+    directory: Path, answer: Answering, prepare: Callable[[Context], None] = lambda _: None, **settings: Any
+) -> Iterator[tuple[str, FastAPI]]:
+    """The application on a port and in a thread of its own: its URL, and itself. `prepare` fills its catalog."""
+    port, servers = free_port(), []
+    apps: list[FastAPI] = []
+
+    async def serve() -> None:
+        async with gateway(directory, answer, port=port, **settings) as app:
+            prepare(app.state.context)
+            apps.append(app)
+            servers.append(uvicorn.Server(uvicorn.Config(app, port=port, log_level="error", lifespan="off", ws="none")))
+            await servers[0].serve()
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),))
+    thread.start()
+    try:
+        eventually(lambda: servers and servers[0].started, 30)
+        yield f"http://127.0.0.1:{port}", apps[0]
+    finally:
+        servers[0].should_exit = True
+        thread.join()

@@ -11,13 +11,10 @@ import re
 import shutil
 import subprocess
 import threading
-from concurrent.futures import Future
-from contextlib import contextmanager
 
 import httpx2
 import openai
 import pytest
-import uvicorn
 from langchain_core.messages import HumanMessage, SystemMessage
 from langchain_openai import ChatOpenAI
 from mcp import Client
@@ -29,7 +26,7 @@ from services.catalog.state import VIEWS, index_reader, set_watermark, view_read
 from services.common.errors import Overloaded, RateLimited
 from services.common.moment import parse_instant
 from services.orchestrator.graph.answer import Event
-from tests.fakes.gateway import GENERATION, citation, document, gateway, said
+from tests.fakes.gateway import GENERATION, citation, document, said, serving
 from tests.support import ROOT, missing
 
 QUESTION = "Is Pluto a planet?"
@@ -56,34 +53,8 @@ async def by_date(question, emit):
     return await emit(Event("done", {"answer": said(question, text, citation()).to_json()}))
 
 
-@contextmanager
-def serving(directory):
-    """A gateway on a port of its own, over a catalog whose collection is `default`: its URL, and its application."""
-    started: Future = Future()
-
-    async def serve():
-        async with gateway(directory, by_date) as app:
-            fill(app.state.context.catalog)
-            server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="off"))
-            serving = asyncio.ensure_future(server.serve())
-            while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
-                await asyncio.sleep(0.01)
-            port = server.servers[0].sockets[0].getsockname()[1]
-            started.set_result((f"http://127.0.0.1:{port}", app, server))
-            await serving
-
-    thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
-    thread.start()
-    url, app, server = started.result(30)
-    try:
-        yield url, app
-    finally:
-        server.should_exit = True
-        thread.join(30)
-
-
-def fill(catalog):
-    with catalog.write() as tx:
+def fill(context):
+    with context.catalog.write() as tx:
         recorder = Recorder(tx, "local", "default")
         recorder.document(document())
         recorded = recorder.close()
@@ -93,7 +64,7 @@ def fill(catalog):
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
-    with serving(tmp_path_factory.mktemp("clients")) as found:
+    with serving(tmp_path_factory.mktemp("clients"), by_date, fill) as found:
         yield found
 
 
@@ -232,7 +203,7 @@ def test_curl_asks_as_the_readme_says(url):
 
 async def test_the_readmes_configuration_of_mcp_clients_is_enough_to_ask(tmp_path):
     configured = json.loads(snippets()["MCP"])["mcpServers"]["almanac"]
-    with serving(tmp_path) as (url, app):
+    with serving(tmp_path, by_date, fill) as (url, app):
         with app.state.context.catalog.write() as tx:
             key = keys.create(tx, "local", ["ask"])[1]
         headers = {name: value.replace("alm_…", key) for name, value in configured["headers"].items()}
