@@ -143,6 +143,7 @@ statements = Table(
     Column("content", String(36), comment="version or fact id; null where nothing holds"),
     Column("until", BigInteger, nullable=False),
     Index("statements_by_record", "tenant", "collection", "view", "created"),
+    Index("statements_by_event", "tenant", "collection", "event", "created"),
 )
 
 vector_files = Table(

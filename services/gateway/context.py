@@ -13,7 +13,9 @@ from fastapi import Depends, Request
 
 from services.catalog.engine import Database
 from services.gateway.broker import Broker
+from services.gateway.caching import CachedAnswering, Lives
 from services.gateway.dispatch import Answering, Dispatcher
+from services.gateway.entries import RedisEntries
 from services.gateway.keyring import Keyring
 from services.gateway.limits.limiter import Limiter
 from services.gateway.metrics import Metrics
@@ -61,9 +63,14 @@ async def open_context(settings: GatewaySettings, metrics: Metrics) -> AsyncIter
         nodes = connect(settings, catalog)
         broker = Broker(settings.broker_url, settings.celery_broker_url)
         dispatcher = Dispatcher(nodes, broker, metrics, settings.answer_seconds)
+        entries = RedisEntries(settings.broker_url)
+        lives = Lives(settings.cache_seconds, settings.cache_pinned_seconds)
+        cached = CachedAnswering(dispatcher.answer, nodes, entries, metrics, lives)
+        answering = cached.answer if settings.cache_answers else dispatcher.answer
         try:
-            yield Context(settings, catalog, nodes, broker, dispatcher.answer, metrics)
+            yield Context(settings, catalog, nodes, broker, answering, metrics)
         finally:
+            await entries.close()
             await broker.close()
             await nodes.close()
     finally:

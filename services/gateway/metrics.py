@@ -33,6 +33,9 @@ class Metrics:
         self.answers = Counter("almanac_answers", "Answers by grounding.", ("grounding",), registry=here)
         self.failures = Counter("almanac_answer_failures", "Answers that failed, by error.", ("type",), registry=here)
         self.degraded = Counter("almanac_answers_degraded", "Answers given without a node.", ("node",), registry=here)
+        self.cache = Counter(
+            "almanac_cache", "Questions by what the answer cache did: hit, miss, refused.", ("state",), registry=here
+        )
         self.redispatched = Counter("almanac_answers_redispatched", "Answers sent to a second worker.", registry=here)
         self.check_faults = Gauge(
             "almanac_features_check_faults", "What the last check of features found.", registry=here

@@ -125,6 +125,7 @@ class Answer:
     exact: whether the passages were searched exhaustively. retrieved: the documents considered. similarity: the best
     cosine among their passages, None without one. trace: how each step went, in the order they began (executor.Taken).
     moment_from: "question" where `as_of` is what the words moment_phrase name; else empty.
+    cached_from: the id of the answer that this one repeats, empty for one given afresh.
     """
 
     id: str
@@ -147,6 +148,7 @@ class Answer:
     basis: Basis = Basis()
     moment_from: Literal["", "question"] = ""
     moment_phrase: str = ""
+    cached_from: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return {

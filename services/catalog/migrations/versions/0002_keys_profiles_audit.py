@@ -98,3 +98,4 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("tenant", "collection", "hour", "measure"),
     )
     op.create_index("distributions_by_hour", "distributions", ["tenant", "hour"])
+    op.create_index("statements_by_event", "statements", ["tenant", "collection", "event", "created"])
