@@ -83,7 +83,7 @@ async def _compare(by: Asking, wanted: CompareRequest) -> Json:
 
 
 async def _timeline(by: Asking, wanted: TimelineRequest) -> Json:
-    return await traced(by.context, by.caller, wanted)
+    return await traced(by.context, by.caller, wanted, by.queueing)
 
 
 async def _search(by: Asking, wanted: Search) -> Json:

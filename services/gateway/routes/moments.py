@@ -70,13 +70,15 @@ async def compared(
 
 
 @router.post("/v1/answers/timeline", openapi_extra=documented(TimelineRequest))
-async def timeline(request: Request, using: Using, caller: Asking) -> Mapping[str, Any]:
+async def timeline(request: Request, using: Using, caller: Asking, queueing: Queueing) -> Mapping[str, Any]:
     """Every distinct answer to a question with the span over which it was the answer. Documents are quoted."""
-    return await traced(using, caller, await read_json(request, TimelineRequest, using.settings.max_body_bytes))
+    body = await read_json(request, TimelineRequest, using.settings.max_body_bytes)
+    return await traced(using, caller, body, queueing)
 
 
-async def traced(context: Context, caller: Caller, body: TimelineRequest) -> Mapping[str, Any]:
-    """The answers over time as JSON. Raises what `pinned_question` and the nodes raise."""
+async def traced(context: Context, caller: Caller, body: TimelineRequest, queueing: Hold) -> Mapping[str, Any]:
+    """The answers over time as JSON. Raises what `queueing`, `pinned_question` and the nodes raise."""
+    await queueing()
     asked = Asked(body.question, body.collection, None, body.known_at, body.filters, generate=False)
     question = await pinned_question(context, caller, asked)
     with deadline(context.settings.answer_seconds):
@@ -91,9 +93,10 @@ async def traced(context: Context, caller: Caller, body: TimelineRequest) -> Map
 
 
 @router.post("/v1/answers/{answer_id}/replay")
-async def again(answer_id: str, using: Using, caller: Asking) -> Mapping[str, Any]:
+async def again(answer_id: str, using: Using, caller: Asking, queueing: Queueing) -> Mapping[str, Any]:
     """Give an answer again at its moment and generation, and say whether it is the same; if not, what differs, why."""
     stored = await using.catalog.reading(lambda tx: answers.stored(tx, caller.tenant, answer_id))
+    await queueing()
     await using.limiter.require_tokens(caller.tenant, caller.key_id)
     with deadline(using.settings.answer_seconds):
         found = await replay(using.nodes, stored)
