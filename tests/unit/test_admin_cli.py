@@ -105,6 +105,8 @@ def test_help_imports_nothing_heavy() -> None:
     [
         ("search", "q", "--as-of", "May"),
         ("ask", "q", "--known-at", "2019-13-01"),
+        ("compare", "q", "--at", "2019-01-01", "--at", "May"),
+        ("compare", "q"),
         ("ingest", "x.md", "--valid-from", "soon"),
         ("ingest", "/no/such/file.md"),
         ("ingest",),
@@ -228,6 +230,41 @@ def test_feedback_sends_one_word_and_says_whether_it_was_new() -> None:
     assert done.exit_code == 0 and done.stdout == "noted\n", done.output
     assert stub.body() == {"helpful": False, "note": "of no use"}
     assert stub.run("feedback", "a1", "sideways").exit_code == 2
+
+
+REPLAYED = {
+    "moment": {"as_of": "2016-01-01T00:00:00Z", "known_at": "2025-01-01T00:00:00Z"},
+    "generation": "g1",
+    "exact": True,
+}
+
+
+def test_a_replay_says_what_differs_and_fails_where_something_does() -> None:
+    same = {**REPLAYED, "identical": True, "overlap": 1.0, "differences": []}
+    done = Stub({"POST /v1/answers/a1/replay": httpx.Response(200, json=same)}).run("replay", "a1")
+    assert done.exit_code == 0 and done.stdout.startswith("identical\n"), done.output
+    assert "as of 2016-01-01, as known at 2025-01-01, g1, exact search, 100% of the passages" in done.stdout
+    gone = [{"what": "evidence", "why": "erased", "detail": "a document was erased"}]
+    other = {**REPLAYED, "identical": False, "overlap": None, "differences": gone}
+    stub = Stub({"POST /v1/answers/a1/replay": httpx.Response(200, json=other)})
+    done = stub.run("replay", "a1")
+    assert done.exit_code == 1 and "evidence\terased\ta document was erased\nnot identical" in done.stdout
+    assert json.loads(stub.run("replay", "a1", "--json").stdout) == other
+
+
+def test_a_timeline_that_was_cut_short_says_so() -> None:
+    entry = {"valid_from": None, "valid_to": "2013-08-01T00:00:00Z", "answer": "Löscher", "citations": [{"title": "T"}]}
+    found = {"entries": [entry], "known_at": "2025-01-01T00:00:00Z", "complete": False}
+    stub = Stub({"POST /v1/answers/timeline": httpx.Response(200, json=found)})
+    done = stub.run("timeline", "Who led Siemens?")
+    assert "… – 2013-08-01\tLöscher\tT" in done.stdout and "left out" in done.stderr
+    assert stub.body() == {"question": "Who led Siemens?", "collection": "default"}
+
+
+def test_an_answer_says_that_its_moment_is_from_the_question() -> None:
+    answer = {**ANSWER, "moment_from": "question", "moment_phrase": "in 2016"}
+    done = Stub({"POST /v1/answers": sse(("done", {"answer": answer}))}).run("ask", "Who led Siemens in 2016?")
+    assert "as known at 2025-01-01, from “in 2016”" in done.stdout
 
 
 def test_ask_shows_the_text_as_it_comes_then_citations_and_timings() -> None:
