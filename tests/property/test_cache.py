@@ -122,6 +122,11 @@ class World:
         self.clock += self.dice.choice([1, 1, HOUR, HOUR, 6 * HOUR, 6 * HOUR - 1, 30 * HOUR])
 
     def erase(self) -> None:
+        """Some steps of an erasure, or all of one."""
+        for _ in range(self.dice.choice([1, 1, 3])):
+            self.erase_on()
+
+    def erase_on(self) -> None:
         """The next step of an erasure: asked, out of the catalog, out of the answers."""
         with self.catalog.write() as tx:
             if self.erasure is None:
@@ -145,10 +150,10 @@ class World:
             self.erasure = erasing.get(tx, job.job_id)
 
     def break_something(self) -> None:
-        match self.dice.randrange(3):
-            case 0:
-                self.model.name = self.dice.choice(["m1", "m2"])
-            case 1:
+        match self.dice.randrange(4):
+            case 0 | 1:
+                self.model.name = "m2" if self.model.name == "m1" else "m1"
+            case 2:
                 self.lost = self.dice.choice([(), (), (), ("generator",)])
             case _:
                 self.entries.down = self.dice.random() < 0.3
@@ -186,7 +191,7 @@ class World:
     def _wanted(self) -> Wanted:
         """Something new, or again what was asked before."""
         dice = self.dice
-        if self.asked and dice.random() < 0.7:
+        if self.asked and dice.random() < 0.75:
             return dice.choice(self.asked)
         as_of = dice.choice([None, None, dice.choice(EDGES) + dice.choice([-1, 0, 0, 1, HOUR])])
         known_at = dice.choice([None, None, dice.choice(self.records)])
@@ -222,7 +227,7 @@ class World:
             answer = replace(answer, answer="less", citations=(), degraded=self.lost)
         found = answer.to_json()
         if self.dice.random() < 0.05:
-            self.dice.choice([self.commit, self.erase])()
+            self.dice.choice([self.commit, self.erase_on])()
         with self.catalog.write() as tx:
             if not events.record_answer(tx, question.answer_id, 1, answers.DONE, found, now()):
                 self.seen["failed by an erasure"] += 1
@@ -232,12 +237,12 @@ class World:
         await emit(Event("done", {"answer": found}))
 
     def pure(self, question: Question) -> Answer:
-        """All that is visible to the question at its moment, and nothing else."""
+        """All that is visible to the question at its moment, and nothing else; only the first of it is cited."""
         with self.catalog.read() as tx:
             gone = erasing.under_way(tx, question.tenant, question.collection)
             documents = [row for row in _documents(tx, question) if row.doc_id not in gone]
             known = _facts(tx, question)
-        citations = tuple(_citation(n, row) for n, row in enumerate(documents, 1))
+        citations = tuple(_citation(1, row) for row in documents[:1])
         words = [*(row.text for row in documents), *known, *self._asked_so(question)]
         models = {"encoder": "e", **({"generator": self.model.name} if question.generate else {})}
         return said(question, " ".join(words), *citations, models=models)
@@ -259,7 +264,7 @@ class Interrupted(MemoryEntries):
     async def get(self, key: str) -> str | None:
         found = await super().get(key)
         if found and self._world.dice.random() < 0.05:
-            self._world.erase()
+            self._world.erase_on()
         return found
 
 
@@ -313,7 +318,7 @@ async def live(world: World, number: int) -> None:
         if world.dice.random() < 0.7:
             await world.ask()
         else:
-            world.dice.choices(steps, weights=[3, 5, 4, 1])[0]()
+            world.dice.choices(steps, weights=[2, 4, 5, 4])[0]()
 
 
 @pytest.mark.timeout(60 + SEQUENCES // 5)
