@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +15,12 @@ from services.common.errors import AnswerNotFound
 from services.common.moment import now
 
 ASKED, DONE, FAILED = "asked", "done", "failed"
+_REFERENCE = re.compile(r"\[(\d+(?:, ?\d+)*)\]")
+
+
+def references(text: str) -> list[int]:
+    """The citations that an answer's text refers to, by number, each once, in its order."""
+    return list(dict.fromkeys(int(number) for group in _REFERENCE.findall(text) for number in group.split(",")))
 
 
 @dataclass(frozen=True, slots=True)

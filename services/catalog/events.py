@@ -11,7 +11,6 @@ No text of questions or documents goes into the log.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,7 +35,6 @@ SEARCH, ANSWER, FEEDBACK = KINDS = ("search", "answer", "feedback")
 WAITING = OPEN_END
 _NAMES = 500
 """Names in one query; databases limit them."""
-_REFERENCE = re.compile(r"\[(\d+(?:, ?\d+)*)\]")
 MOST_WORDS = 100
 """How often one user may say something else about one answer."""
 MOST_AT_ONCE = 10_000
@@ -239,8 +237,8 @@ def _kept(tx: Connection, tenant: str, collection: str, documents: Iterable[str]
 
 def _cited(found: Mapping[str, Any]) -> list[str]:
     """The documents that an answer's text refers to, each once. A fact has none, and evidence may go unused."""
-    numbers = {number.strip() for group in _REFERENCE.findall(found.get("answer", "")) for number in group.split(",")}
-    named = [str(citation["doc_id"]) for citation in found.get("citations", ()) if str(citation["n"]) in numbers]
+    numbers = answering.references(found.get("answer", ""))
+    named = [str(citation["doc_id"]) for citation in found.get("citations", ()) if citation["n"] in numbers]
     return [document for document in dict.fromkeys(named) if document]
 
 

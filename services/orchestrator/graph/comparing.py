@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-_REFERENCE = re.compile(r"\[(\d+(?:, ?\d+)*)\]")
+from services.catalog.answers import references
 
 Record = Mapping[str, Any]
 """An answer as it is recorded."""
@@ -17,9 +16,8 @@ def used(answer: Record) -> list[Mapping[str, Any]]:
     """The citations that the answer's text refers to, in its order; all of a fact's, none where it abstained."""
     if answer["grounding"] == "abstained":
         return []
-    numbers = [int(number) for group in _REFERENCE.findall(answer["answer"]) for number in group.split(",")]
     by_number = {citation["n"]: citation for citation in answer["citations"]}
-    found = [by_number[number] for number in dict.fromkeys(numbers) if number in by_number]
+    found = [by_number[number] for number in references(answer["answer"]) if number in by_number]
     return found or [citation for citation in answer["citations"] if citation["kind"] == "fact"]
 
 
