@@ -30,6 +30,7 @@ from tests.fakes.encoder import FakeEncoder
 from tests.fakes.generator import FakeGenerator
 from tests.fakes.retriever import index_directory, retriever_over
 from tests.fakes.world import GENERATIONS, MODEL, tattle
+from tests.support import eventually
 
 TENANT, HERE = "local", "notes"
 GENERATION = GENERATIONS["memory"]
@@ -65,9 +66,13 @@ class Running:
                 recorder.document(row) if isinstance(row, DocumentIn) else recorder.fact(row)
             recorder.close(file)
 
+    def known(self):
+        with self.catalog.read() as tx:
+            return known_collections(tx)
+
     async def catch_up(self):
         """What the worker does when it starts, and after every commit."""
-        for tenant, collection, newest in await self.catalog.reading(known_collections):
+        for tenant, collection, newest in self.known():
             await self.readers.advance(GENERATION, tenant, collection, newest)
 
     async def erase(self, doc_id):
@@ -117,11 +122,11 @@ def document(doc_id, text):
     return DocumentIn(doc_id, doc_id, text, passages=(PassageIn(0, (), 0, len(text), f"{doc_id}: {text}"),))
 
 
-def writing(running, ending, items, vectors):
+def writing(running, ending, vectors):
     number = 0
     while not ending.wait(0.005):
         rows = [document(f"load-{number}", f"Load {number} was put on record.")]
-        running.commit(rows, dict.fromkeys([f"item-{number}"], ""), vectors, "load")
+        running.commit(rows, wanted(rows, TENANT, "load"), vectors, "load")
         number += 1
 
 
@@ -141,9 +146,10 @@ async def test_answers_are_the_same_after_a_restore_and_what_was_erased_stays_er
         moments.append(old.moment())
         await old.erase("secret-1")
         ending, vectors = threading.Event(), await encode(old.encoder, MODEL, ["Load"], 64)
-        load = threading.Thread(target=writing, args=(old, ending, [], vectors))
+        load = threading.Thread(target=writing, args=(old, ending, vectors))
         load.start()
         try:
+            eventually(lambda: "load" in {name for _, name, _ in old.known()}, 20)
             make(old.settings, tmp_path / "b.tar", lambda *_: None)
         finally:
             ending.set()
