@@ -161,7 +161,9 @@ async def generator(
 
 def soon(backend: Backend) -> float:
     """Seconds; a slot that is free by then was cut off, for its answer takes longer."""
-    return 8.0 if backend.slots == SLOTS["vllm"] else 1.8
+    if backend.slots == SLOTS["vllm"]:
+        return 8.0
+    return 1.8 if isinstance(backend, MemoryBackend) else 4.0
 
 
 def prompt(text: str = STORY, **how: object) -> Prompt:
