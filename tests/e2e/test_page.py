@@ -11,6 +11,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, Page, expect
 
+from tests.e2e.attacks import FEW
 from tests.e2e.browser import SLOW_MS, chromium, opened
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -388,22 +389,6 @@ def test_a_gateway_that_is_gone_is_said_plainly(page):
     expect(entry.locator(".words")).to_contain_text("dwarf planet")
 
 
-XSS = [
-    "<script>window.hit=1</script>",
-    "<img src=x onerror=window.hit=1>",
-    "<svg/onload=window.hit=1>",
-    "\"><iframe srcdoc='<script>parent.hit=1</script>'>",
-    "<a href=javascript:window.hit=1>heron</a>",
-    "[heron](javascript:window.hit=1)",
-    "{{constructor.constructor('window.hit=1')()}}",
-    "<style>@import '//example.com/x.css';</style>",
-    "</textarea></title><script>window.hit=1</script>",
-    "<math><mtext></form><form><mglyph><style></math><img src onerror=window.hit=1>",
-    "\u202e\u2066<b onmouseover=window.hit=1>",
-    "<base href=//example.com/><meta http-equiv=refresh content='0;url=//example.com'>",
-]
-
-
 def test_nothing_in_documents_titles_names_or_questions_is_ever_run(page, stack):
     rows = [
         {
@@ -413,12 +398,12 @@ def test_nothing_in_documents_titles_names_or_questions_is_ever_run(page, stack)
             "uri": f"javascript:window.hit={n + 2}",
             "metadata": {"kind": payload[:200]},
         }
-        for n, payload in enumerate(XSS)
+        for n, payload in enumerate(FEW)
     ]
     upload(stack, "xss", *rows)
     reload(page)
     choose(page, "xss")
-    for n, payload in enumerate(XSS):
+    for n, payload in enumerate(FEW):
         entry = ask(page, f"What does the heron number {n} of the marsh eat? {payload}")
         for folded in entry.locator(".cited details").all():
             folded.locator("summary").click()
@@ -434,7 +419,7 @@ def test_nothing_in_documents_titles_names_or_questions_is_ever_run(page, stack)
         document.click()
         expect(page.locator(".versions li")).to_have_count(1)
     reload(page)
-    expect(page.locator("#daybook li")).to_have_count(len(XSS))
+    expect(page.locator("#daybook li")).to_have_count(len(FEW))
     assert page.evaluate("window.hit") is None
 
 
