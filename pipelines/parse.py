@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import PurePosixPath
@@ -65,7 +66,7 @@ def _document(fields: Mapping[str, Any]) -> DocumentIn:
     start, end = parse_span(_text(fields, "valid_from") or None, _text(fields, "valid_to") or None)
     text = _text(fields, "text", required=True, longest=None)
     return DocumentIn(
-        doc_id=_text(fields, "id", required=True, longest=MAX_ID),
+        doc_id=_id(fields, "id", required=True),
         title=_text(fields, "title"),
         text=text,
         uri=_text(fields, "uri"),
@@ -82,7 +83,7 @@ def _fact(fields: Mapping[str, Any]) -> FactIn:
     return FactIn(
         question=_text(fields, "question", required=True),
         answer=_text(fields, "answer", required=True),
-        question_id=_text(fields, "question_id", longest=MAX_ID),
+        question_id=_id(fields, "question_id"),
         also_accepted=_texts(fields, "also_accepted"),
         phrasings=_phrasings(fields),
         source=_text(fields, "source"),
@@ -111,6 +112,18 @@ def _only(fields: Mapping[str, Any], known: set[str]) -> None:
     unknown = sorted(str(name) for name in set(fields) - known)
     if unknown:
         raise InvalidDocument(f"unknown field {unknown[0][:64]!r}; known are {', '.join(sorted(known))}")
+
+
+_BREAKS = ("Cc", "Zl", "Zp")
+"""Unicode's categories of control characters, line and paragraph separators."""
+
+
+def _id(fields: Mapping[str, Any], name: str, required: bool = False) -> str:
+    """A name that stands in paths and on one line of a log."""
+    value = _text(fields, name, required, MAX_ID)
+    if any(unicodedata.category(char) in _BREAKS for char in value):
+        raise InvalidDocument(f"{name}: holds line breaks or control characters; take them out")
+    return value
 
 
 def _text(fields: Mapping[str, Any], name: str, required: bool = False, longest: int | None = 4_096) -> str:

@@ -103,7 +103,9 @@ def test_a_wrong_date_names_its_field(field, value):
         parse_file(Parsed("Text", {field: value}), "a.md")
 
 
-@pytest.mark.parametrize("fields", [{"title": "a\x00"}, {"id": "\ud800"}, {"metadata": {"a": "\x00"}}])
+@pytest.mark.parametrize(
+    "fields", [{"title": "a\x00"}, {"id": "\ud800"}, {"id": "a\nb"}, {"id": "a\u2028b"}, {"metadata": {"a": "\x00"}}]
+)
 def test_what_no_store_can_hold_is_refused(fields):
     with pytest.raises(InvalidDocument, match="NUL"):
         parse_file(Parsed("Text", fields), "a.md")
