@@ -113,7 +113,7 @@ async def test_all_is_well_where_every_view_is_fresh_and_every_value_sound(app):
     found = await get(app, f"{PATH}/check", collection=COLLECTION)
     assert found["holds"] and found["faults"] == [] and all(view["fresh"] for view in found["freshness"])
     assert {measure["psi"] for measure in found["drift"]["measures"]} == {None}
-    assert b'almanac_features_check_faults 0.0' in app.state.context.metrics.exposition()
+    assert b"almanac_features_check_faults 0.0" in app.state.context.metrics.exposition()
     await get(app, f"{PATH}/check", 404, collection="none")
     await get(app, f"{PATH}/check", 400, collection=COLLECTION, window_hours=0)
 
@@ -146,7 +146,7 @@ async def test_what_is_stale_empty_or_shifted_is_named_and_counted(app, monkeypa
     shifted = [measure["name"] for measure in found["drift"]["measures"] if measure["shifted"]]
     assert shifted == ["question_words"]
     metrics = context.metrics.exposition().decode()
-    assert f'almanac_features_check_faults {len(found["faults"])}.0' in metrics
+    assert f"almanac_features_check_faults {len(found['faults'])}.0" in metrics
     assert 'measure="question_words"' in metrics
 
 

@@ -103,12 +103,20 @@ def test_a_wrong_date_names_its_field(field, value):
         parse_file(Parsed("Text", {field: value}), "a.md")
 
 
-@pytest.mark.parametrize(
-    "fields", [{"title": "a\x00"}, {"id": "\ud800"}, {"id": "a\nb"}, {"id": "a\u2028b"}, {"metadata": {"a": "\x00"}}]
-)
+@pytest.mark.parametrize("fields", [{"title": "a\x00"}, {"id": "\ud800"}, {"metadata": {"a": "\x00"}}])
 def test_what_no_store_can_hold_is_refused(fields):
     with pytest.raises(InvalidDocument, match="NUL"):
         parse_file(Parsed("Text", fields), "a.md")
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\u2028b", "a\x7fb"])
+def test_an_id_that_no_path_can_name_is_refused(name):
+    with pytest.raises(InvalidDocument, match="line breaks"):
+        parse_file(Parsed("Text", {"id": name}), "a.md")
+
+
+def test_an_id_may_hold_any_space_of_one_line():
+    assert parse_file(Parsed("Text", {"id": "a\u00a0b c"}), "a.md").doc_id == "a\u00a0b c"
 
 
 def test_html_gives_the_main_content_as_markdown_with_title_and_address(put):
