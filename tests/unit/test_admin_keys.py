@@ -183,3 +183,13 @@ def test_the_link_to_the_page_carries_the_key_in_its_fragment(own, monkeypatch):
     assert run("keys", "link")[0].exit_code == 1
     monkeypatch.setenv("ALMANAC_API_KEY", "alm_given_x")
     assert run("keys", "link")[0].stdout.strip() == f"{URL}/#key=alm_given_x"
+
+
+def test_the_first_key_is_made_once(own):
+    wanted = ("keys", "create", "--direct", "--first", "--scope", "admin")
+    made, _ = run(*wanted)
+    assert made.exit_code == 0 and made.stdout.startswith("alm_")
+    again, _ = run(*wanted)
+    assert again.exit_code == 0 and again.stdout == ""
+    alone, sent = run("keys", "create", "--first")
+    assert alone.exit_code == 2 and not sent

@@ -29,11 +29,20 @@ def create(
     direct: Annotated[
         bool, typer.Option("--direct", help="Write to the catalog itself, before a gateway runs.")
     ] = False,
+    first: Annotated[
+        bool, typer.Option("--first", help="With --direct: only if nobody has made one yet; else do nothing.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Make a key and show it, this once. From the first one on, every request needs a key."""
+    if first and not direct:
+        raise typer.BadParameter("it goes with --direct", param_hint="--first")
     body = {"tenant": tenant, "scopes": scopes or ["ask"], "name": name, "user": user, "expires_at": expires}
-    _show(_create_directly(body) if direct else connect(ctx).post("/v1/admin/keys", body), as_json)
+    made = _create_directly(body, first) if direct else connect(ctx).post("/v1/admin/keys", body)
+    if made is None:
+        typer.echo("there is a key already", err=True)
+    else:
+        _show(made, as_json)
 
 
 @app.command(name="list")
@@ -158,7 +167,8 @@ def _show(made: dict[str, Any], as_json: bool) -> None:
     typer.echo("Every request needs a key now; `almanac keys link` opens the page with this home's.", err=True)
 
 
-def _create_directly(body: dict[str, Any]) -> dict[str, Any]:
+def _create_directly(body: dict[str, Any], first: bool) -> dict[str, Any] | None:
+    """None where the first key is wanted and there is one."""
     from services.admin.failures import Failed
     from services.admin.local_key import SCOPES, opened
     from services.catalog import keys
@@ -170,5 +180,7 @@ def _create_directly(body: dict[str, Any]) -> dict[str, Any]:
     expires = None if body["expires_at"] is None else parse_instant(body["expires_at"], "expires")
     tenant = body["tenant"] or own.tenant
     with opened(own) as tx:
+        if first and keys.any_made(tx):
+            return None
         made, text = keys.create(tx, tenant, body["scopes"], user=body["user"], name=body["name"], expires_at=expires)
     return {"key": text, "id": made.key_id, "tenant": made.tenant, "scopes": list(made.scopes)}
