@@ -14,6 +14,7 @@ import httpx
 import pyarrow.dataset as ds
 import pytest
 
+from services.catalog.state import VIEWS
 from tests.support import EXAMPLES, eventually, running_stack
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
@@ -182,7 +183,7 @@ def settled(stack):
         with sqlite3.connect(f"file:{stack.home}/catalog.db?mode=ro", uri=True) as db:
             newest = db.execute("SELECT recorded_at FROM collections WHERE collection = ?", (COLLECTION,)).fetchone()
             marks = db.execute("SELECT recorded_at FROM watermarks WHERE collection = ?", (COLLECTION,)).fetchall()
-        return len(marks) == 3 and all(mark == newest for mark in marks)
+        return len(marks) == 1 + len(VIEWS) and all(mark == newest for mark in marks)
 
     eventually(caught_up, 60, f"a reader stays behind\n{stack.logs()}")
 
