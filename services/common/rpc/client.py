@@ -24,14 +24,15 @@ _RECONNECT = [
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
     ("grpc.use_local_subchannel_pool", 1),
-    # A name with several addresses (`dns:///encoder:8431`) is several nodes: every call goes to the next.
-    ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}'),
 ]
+_SPREAD = [("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}')]
+"""A name with several addresses (`dns:///encoder:8431`) is several nodes: every call goes to the next."""
 
 
 def channel(address: str, *options: tuple[str, Any]) -> grpc.aio.Channel:
     """A channel that reconnects within a second once the node is back."""
-    return tls.connect(address, [*OPTIONS, *_RECONNECT, *options])
+    spread = _SPREAD if address.startswith("dns:") else []
+    return tls.connect(address, [*OPTIONS, *_RECONNECT, *spread, *options])
 
 
 @contextmanager
