@@ -150,4 +150,5 @@ def test_answers_replay_identically_after_a_restart_and_all_that_was_recorded_si
         world, later, overlaps = asyncio.run(check(seed, tmp_path, index))
     print(f"seed {seed}: {ANSWERS} answers, {later} passages later: {dict(world.seen)}, overlaps {Counter(overlaps)}")
     assert later >= LATER
-    assert all(world.seen[kind] for kind in ("fact", "generated", "quoted", "abstained", "exact"))
+    assert all(world.seen[kind] for kind in ("fact", "generated", "abstained", "exact"))
+    assert world.seen["quoted"] or ANSWERS < 200, "so many answers, and none was quoted"
