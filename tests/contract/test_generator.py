@@ -447,11 +447,12 @@ def caching(request: pytest.FixtureRequest) -> Backend:
 async def test_a_repeated_context_is_not_computed_again(caching: Backend) -> None:
     generator = bounded_over(caching)
     before = await generator.stats()
-    # Two backends ask one llama.cpp, which remembers what the first has asked.
+    # Two backends ask one llama.cpp, which remembers what the first has asked. It keeps nothing of a request that was
+    # told to use nothing, as the first one of a tenant in a slot is; so it is the third that is quick.
     context = f"{type(caching).__name__}: {CONTEXT}"
-    cold, warm = [
+    cold, _, warm = [
         (await chunks_of(generator, prompt(f"{context} {asked}", max_tokens=2)))[-1]
-        for asked in ("When was it rebuilt?", "Who rebuilt it?")
+        for asked in ("When was it rebuilt?", "By whom?", "Who rebuilt it?")
     ]
     after = await generator.stats()
     assert cold.cached_tokens < 0.2 * cold.prompt_tokens
