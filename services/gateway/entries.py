@@ -10,16 +10,14 @@ from typing import Any, Protocol
 
 import structlog
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+
+from services.gateway.outage import Outages
 
 log = structlog.get_logger()
 
 PREFIX = "almanac:cache"
-FAILURES = (RedisError, OSError)
 _SECONDS = 0.05
-"""How long a question waits for an entry; TimeoutError is an OSError."""
-_DOWN_SECONDS = 1.0
-"""How long Redis is not asked again after it failed."""
+"""How long a question waits for an entry."""
 
 
 class Entries(Protocol):
@@ -37,8 +35,9 @@ class RedisEntries:
 
     def __init__(self, url: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._redis: Redis = Redis.from_url(url, socket_connect_timeout=_SECONDS, socket_timeout=_SECONDS)
-        self._clock = clock
-        self._down_until: float | None = None
+        self._outages = Outages(
+            lambda reason: log.warning("cache_lost", reason=reason), lambda: log.warning("cache_back"), clock
+        )
 
     async def get(self, key: str) -> str | None:
         found = await self._asked(lambda: self._redis.get(_name(key)))
@@ -56,20 +55,12 @@ class RedisEntries:
 
     async def _asked(self, work: Callable[[], Awaitable[Any]]) -> Any:
         """What Redis says; None while it is down."""
-        if self._down_until is not None and self._clock() < self._down_until:
-            return None
-        try:
+
+        async def in_time() -> Any:
             async with asyncio.timeout(_SECONDS):
-                found = await work()
-        except FAILURES as failure:
-            if self._down_until is None:
-                log.warning("cache_lost", reason=str(failure) or type(failure).__name__)
-            self._down_until = self._clock() + _DOWN_SECONDS
-            return None
-        if self._down_until is not None:
-            log.warning("cache_back")
-            self._down_until = None
-        return found
+                return await work()
+
+        return (await self._outages.ask(in_time))[1]
 
 
 def _name(key: str) -> str:

@@ -26,6 +26,7 @@ class Following:
 
     def __init__(self, follower: Follower, retriever: Retriever, seconds: float) -> None:
         self._follower, self._retriever, self._seconds = follower, retriever, seconds
+        self._catalog = follower.catalog
         self._checked: set[str] = set()
         """Generations whose index was looked at as a whole."""
         self._gone: set[str] = set()
@@ -41,7 +42,7 @@ class Following:
         """One generation that cannot be followed, for want of its encoder say, keeps no other back."""
 
         async def all_of_them() -> None:
-            for generation in await asyncio.to_thread(self._followed):
+            for generation in await self._catalog.reading(generations.followed):
                 await self._guarded(generation.name, partial(work, generation))
 
         await self._guarded("all", all_of_them)
@@ -56,7 +57,8 @@ class Following:
         """At the first look every collection, for an index may have lost what it once applied; then what is behind."""
         name = generation.name
         checked = name in self._checked
-        collections = await (asyncio.to_thread(self._behind, generation) if checked else asyncio.to_thread(self._known))
+        look = partial(late_collections, generation=generation) if checked else known_collections
+        collections = await self._catalog.reading(look)
         if collections and await self._bring(generation, collections):
             self._checked.add(name)
 
@@ -65,7 +67,7 @@ class Following:
 
         Whether it was done here, to the end.
         """
-        write, name = self._follower.catalog.writing, generation.name
+        write, name = self._catalog.writing, generation.name
         held = await write(lambda tx: generations.follow(tx, name))
         if not held:
             return False
@@ -81,34 +83,14 @@ class Following:
 
     async def _drop(self) -> None:
         """A build that was just cancelled may still write: an index counts as gone once it is so at two looks."""
-        for name in await asyncio.to_thread(self._dropping):
+        for name in await self._catalog.reading(generations.dropping):
             if await self._retriever.standing(name) is not None:
                 self._gone.discard(name)
                 await self._retriever.drop(name)
             elif name in self._gone:
-                await asyncio.to_thread(self._dropped, name)
+                await self._catalog.writing(partial(generations.dropped, name=name))
             else:
                 self._gone.add(name)
-
-    def _followed(self) -> list[Generation]:
-        with self._follower.catalog.read() as tx:
-            return generations.followed(tx)
-
-    def _known(self) -> list[tuple[str, str, int]]:
-        with self._follower.catalog.read() as tx:
-            return known_collections(tx)
-
-    def _behind(self, generation: Generation) -> list[tuple[str, str, int]]:
-        with self._follower.catalog.read() as tx:
-            return late_collections(tx, generation)
-
-    def _dropping(self) -> list[str]:
-        with self._follower.catalog.read() as tx:
-            return generations.dropping(tx)
-
-    def _dropped(self, name: str) -> None:
-        with self._follower.catalog.write() as tx:
-            generations.dropped(tx, name)
 
 
 def _renewed(name: str, held: int, tx: Connection) -> int:

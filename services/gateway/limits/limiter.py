@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import Any, TypeVar
+from typing import Any
 
 import structlog
 from limits.aio.strategies import FixedWindowRateLimiter
@@ -15,23 +15,18 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
 
 from services.common.errors import Overloaded, RateLimited, Unavailable
 from services.gateway.limits.leases import Leases, Refused
 from services.gateway.limits.meters import Bucket, Meter, Standing, Window, meter, storage
 from services.gateway.limits.policies import Policy, holder_of, policies, seconds_to_midnight
+from services.gateway.outage import FAILURES, Outages, Result
 from services.gateway.settings import GatewaySettings
 from services.orchestrator.graph.names import ANSWER_QUEUE
 
 log = structlog.get_logger()
 
-FAILURES = (RedisError, OSError)
 _SECONDS = 1.0
-_DOWN_SECONDS = 1.0
-"""How long Redis is not asked again after it failed, so that each request does not wait for it."""
-
-Result = TypeVar("Result")
 
 
 class Limiter:
@@ -49,8 +44,8 @@ class Limiter:
         self._streams = Leases(self._redis, "streams", settings.limit_streams)
         waiting = settings.answers_waiting
         self._answers = Leases(self._redis, "answers", settings.answers_of_tenant, ANSWER_QUEUE, waiting)
-        self._open, self._clock = settings.limits_without_redis == "open", clock
-        self._down_until: float | None = None
+        self._open = settings.limits_without_redis == "open"
+        self._outages = Outages(self._lost, lambda: log.warning("limits_back"), clock)
 
     async def admit(self, tenant: str, key_id: str) -> dict[str, str]:
         """Count a request; the fields of its response. Raises RateLimited, or Unavailable if it cannot be counted."""
@@ -130,28 +125,14 @@ class Limiter:
 
     async def _asked(self, work: Callable[[], Awaitable[Result]]) -> Result | None:
         """What Redis says; None if it is down and that lets everything through. Raises Unavailable otherwise."""
-        if self._down_until is None or self._clock() >= self._down_until:
-            try:
-                found = await work()
-            except FAILURES as failure:
-                self._lost(failure)
-            else:
-                self._back()
-                return found
-        if self._open:
-            return None
+        answered, found = await self._outages.ask(work)
+        if answered or self._open:
+            return found
         raise Unavailable("requests cannot be counted, for the broker does not answer; its log says why")
 
-    def _lost(self, failure: Exception) -> None:
-        if self._down_until is None:
-            then = "everything is let through" if self._open else "everything is refused"
-            log.error("limits_lost", then=then, reason=str(failure) or type(failure).__name__)
-        self._down_until = self._clock() + _DOWN_SECONDS
-
-    def _back(self) -> None:
-        if self._down_until is not None:
-            log.warning("limits_back")
-            self._down_until = None
+    def _lost(self, reason: str) -> None:
+        then = "everything is let through" if self._open else "everything is refused"
+        log.error("limits_lost", then=then, reason=reason)
 
 
 async def _renew(leases: Leases, holder: str, lease: str) -> None:
