@@ -4,8 +4,6 @@ import asyncio
 import base64
 import json
 import signal
-import tempfile
-from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
@@ -17,25 +15,10 @@ from services.orchestrator.graph.answer import Event
 from services.orchestrator.graph.names import ANSWER_QUEUE, INGEST_QUEUE, WORKER_ALIVE_KEY
 from services.orchestrator.graph.stream import AnswerStream
 from tests.fakes.gateway import ask, catalog_in, nodes_over, said
-from tests.valkey import Valkey
 
 SILENCE = 0.8
 LONG = 5.0
 """Seconds within which everything here is over; a working broker takes milliseconds."""
-
-
-@pytest.fixture
-def directory():
-    with tempfile.TemporaryDirectory() as short:
-        yield Path(short)
-
-
-@pytest.fixture
-async def valkey(directory):
-    server = Valkey(directory)
-    await server.start()
-    yield server
-    server.kill()
 
 
 @pytest.fixture

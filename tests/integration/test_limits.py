@@ -4,10 +4,8 @@ import asyncio
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 
 import httpx
 import pytest
@@ -19,7 +17,6 @@ from services.gateway.settings import GatewaySettings
 from services.orchestrator.graph.names import ANSWER_QUEUE
 from tests.fakes.gateway import COLLECTION, answering, client_of, gateway
 from tests.support import free_port
-from tests.valkey import Valkey
 
 AMOUNT, PERIOD = 20, 8.0
 RATE = AMOUNT / PERIOD
@@ -36,20 +33,6 @@ EXPECTED = {
     "sliding-window": lambda seconds: AMOUNT + RATE * (seconds - PERIOD),
 }
 """What a saturated limit admits from the first to the last: what may come at once, then the rate."""
-
-
-@pytest.fixture
-def directory():
-    with tempfile.TemporaryDirectory() as short:
-        yield Path(short)
-
-
-@pytest.fixture
-async def valkey(directory):
-    server = Valkey(directory)
-    await server.start()
-    yield server
-    server.kill()
 
 
 @pytest.fixture
