@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from services.gateway.context import Opened, open_context
+from services.gateway.document import describe_by
 from services.gateway.doorman import Doorman
 from services.gateway.metrics import Metrics
 from services.gateway.problems import add_handlers
@@ -57,6 +58,7 @@ def create_app(settings: GatewaySettings, opened: Opened = open_context) -> Fast
     )
     app.add_middleware(Doorman, metrics=metrics)
     add_handlers(app)
+    describe_by(app)
     for routes in (
         answers,
         moments,

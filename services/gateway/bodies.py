@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 
-from fastapi import Query, Request
+from fastapi import Request
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt, StrictStr, StringConstraints
 from starlette.types import Message, Receive
 
 from services.common.errors import InvalidMoment, InvalidRequest, TooLarge
 from services.common.moment import parse_instant
 
-_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 _IN_THREAD_BYTES = 64 * 1024
+
+FORM = "multipart/form-data"
 
 Body = TypeVar("Body", bound=BaseModel)
 
@@ -21,7 +24,7 @@ Body = TypeVar("Body", bound=BaseModel)
 class Strict(BaseModel):
     """A body in which an unknown field is a mistake: no field ever names the tenant."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 def _is_instant(text: str) -> str:
@@ -32,10 +35,8 @@ def _is_instant(text: str) -> str:
     return text
 
 
-Collection = Annotated[str, StringConstraints(pattern=_NAME)]
+Collection = Annotated[str, StringConstraints(pattern=NAME)]
 """Letters, digits, dots, dashes and underscores, at most 128."""
-
-InCollection = Annotated[str, Query(pattern=_NAME)]
 
 Instant = Annotated[str, AfterValidator(_is_instant)]
 """An ISO 8601 date or datetime, kept as it was written."""
@@ -87,12 +88,23 @@ async def read_json(request: Request, model: type[Body], longest: int) -> Body:
     return await asyncio.to_thread(model.model_validate_json, body)
 
 
-def documented(model: type[BaseModel], *others: str) -> dict[str, Any]:
-    """The OpenAPI description of a body read by `read_json`."""
-    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-    schema = _inlined(schema, schema.pop("$defs", {}))
-    content = {"application/json": {"schema": schema}, **{other: {"schema": {"type": "object"}} for other in others}}
+def documented(
+    model: type[BaseModel], example: Mapping[str, Any], form: type[BaseModel] | None = None
+) -> dict[str, Any]:
+    """The OpenAPI description of a body read by `read_json`, or of files in a form with these fields beside them."""
+    content = {"application/json": {"schema": _schema(model), "examples": {"example": {"value": example}}}}
+    if form is not None:
+        schema = _schema(form)
+        files = {"type": "array", "minItems": 1, "items": {"type": "string", "format": "binary"}}
+        schema["properties"]["files"] = files
+        content[FORM] = {"schema": {**schema, "required": ["files"]}}
     return {"requestBody": {"required": True, "content": content}}
+
+
+def _schema(model: type[BaseModel]) -> dict[str, Any]:
+    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+    inlined: dict[str, Any] = _inlined(schema, schema.pop("$defs", {}))
+    return inlined
 
 
 def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:

@@ -16,12 +16,11 @@ from starlette.formparsers import MultiPartException
 
 from services.common.errors import InvalidRequest
 from services.gateway.auditing import audited
-from services.gateway.bodies import read_json, within
+from services.gateway.bodies import FORM, read_json, within
 from services.gateway.caller import Caller, Scope
 from services.gateway.context import Context
 from services.gateway.uploads import File, Intake, files_of, rows_file, take_in
 
-FORM = "multipart/form-data"
 _MOST_FIELDS = 16
 _FRAMING_BYTES = 1024 * 1024
 """What boundaries and part headers may take beside the files themselves."""

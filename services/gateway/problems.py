@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from typing import Any
 
 import structlog
@@ -40,12 +41,26 @@ def respond(error: AlmanacError, path: str) -> Response:
     return _spelt(error.problem(), path, headers)
 
 
-def _spelt(problem: Mapping[str, Any], path: str, headers: Mapping[str, str] | None) -> Response:
-    """The problem as the clients of that path read it."""
-    status = problem["status"]
+class Spelling(StrEnum):
+    """How an error is written."""
+
+    PROBLEM = "problem"
+    OPENAI = "openai"
+    RPC = "rpc"
+
+
+def spelling(path: str) -> Spelling:
+    """How the clients of that path read errors."""
     if path.startswith(_OPENAI_PATHS):
+        return Spelling.OPENAI
+    return Spelling.RPC if path == _RPC_PATH else Spelling.PROBLEM
+
+
+def _spelt(problem: Mapping[str, Any], path: str, headers: Mapping[str, str] | None) -> Response:
+    status, spelt = problem["status"], spelling(path)
+    if spelt is Spelling.OPENAI:
         return JSONResponse(openai_error(problem), status, headers)
-    if path == _RPC_PATH:
+    if spelt is Spelling.RPC:
         return JSONResponse(rpc_error(problem), status, headers)
     return JSONResponse(problem, status, headers, PROBLEM)
 
@@ -91,13 +106,14 @@ def understood(error: Exception, path: str) -> AlmanacError:
 
 
 async def _told(request: Request, error: Exception) -> Response:
-    return respond(understood(error, request.url.path), request.url.path)
+    path = request.scope["path"]  # `request.url` does not parse with every Host
+    return respond(understood(error, path), path)
 
 
 async def _http(request: Request, error: Exception) -> Response:
     """What the router itself refuses: 404 and 405."""
     assert isinstance(error, HTTPException)
-    path = request.url.path
+    path = request.scope["path"]
     detail = {404: f"there is nothing at {path[:128]}", 405: f"{path[:128]} does not take {request.method}"}
     problem = {
         "type": "about:blank",

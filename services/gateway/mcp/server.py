@@ -68,7 +68,7 @@ async def _call(used: Used, params: types.CallToolRequestParams) -> types.CallTo
         async with asynccontextmanager(hold_answer)(context, caller) as queueing:
             found = await tool.use(Asking(context, caller, request, queueing), params.arguments or {})
     except Exception as error:
-        told = understood(error, request.url.path)
+        told = understood(error, request.scope["path"])
         return _result(told.detail, told.problem(), is_error=True)
     return _result(tool.words(found), found)
 

@@ -19,6 +19,8 @@ from services.gateway.bodies import Collection, Filters, Strict, documented, rea
 from services.gateway.caller import Asking, Queueing, Streaming
 from services.gateway.context import Context, Using
 from services.gateway.listening import as_sse, collect, stream
+from services.gateway.parameters import AnswerId
+from services.gateway.refusals import ANSWERS, EVENTS, refuses
 
 router = APIRouter(tags=["answers"])
 
@@ -40,7 +42,12 @@ class FeedbackRequest(Strict):
     note: Annotated[str, StringConstraints(max_length=1_000)] = ""
 
 
-@router.post("/v1/answers", response_model=None, openapi_extra=documented(AnswerRequest))
+_ASKED = {"question": "When did the harbour open?", "collection": "notes", "as_of": "1920-01-01"}
+
+
+@router.post(
+    "/v1/answers", response_model=None, openapi_extra=documented(AnswerRequest, _ASKED), responses={**ANSWERS, **EVENTS}
+)
 async def ask(
     request: Request, using: Using, caller: Asking, streaming: Streaming, queueing: Queueing
 ) -> Response | Mapping[str, Any]:
@@ -55,8 +62,8 @@ async def ask(
     return stream(as_sse(using, question)) if body.stream else await collect(using, question, request)
 
 
-@router.get("/v1/answers/{answer_id}")
-async def show(answer_id: str, using: Using, caller: Asking) -> Mapping[str, Any]:
+@router.get("/v1/answers/{answer_id}", responses=refuses(404))
+async def show(answer_id: AnswerId, using: Using, caller: Asking) -> Mapping[str, Any]:
     """An answer given earlier, as it was given."""
 
     def read() -> Mapping[str, Any]:
@@ -66,8 +73,12 @@ async def show(answer_id: str, using: Using, caller: Asking) -> Mapping[str, Any
     return await asyncio.to_thread(read)
 
 
-@router.post("/v1/answers/{answer_id}/feedback", openapi_extra=documented(FeedbackRequest))
-async def judge(answer_id: str, request: Request, using: Using, caller: Asking) -> Mapping[str, Any]:
+@router.post(
+    "/v1/answers/{answer_id}/feedback",
+    openapi_extra=documented(FeedbackRequest, {"helpful": True, "note": "It quotes the right sentence."}),
+    responses=refuses(404, 409),
+)
+async def judge(answer_id: AnswerId, request: Request, using: Using, caller: Asking) -> Mapping[str, Any]:
     """Say whether an answer helped. The last word of each user counts, for every document that the answer cites."""
     body = await read_json(request, FeedbackRequest, using.settings.max_body_bytes)
     check_text(body.note)

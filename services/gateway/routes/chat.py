@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Path, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -19,12 +19,18 @@ from services.gateway.caller import Asking, Queueing, Streaming
 from services.gateway.context import Context, Using
 from services.gateway.listening import HEARTBEAT, collect, listen, stream
 from services.gateway.problems import openai_error
+from services.gateway.refusals import ANSWERS, EVENTS, refuses
 from services.orchestrator.graph.answer import Question
 
 router = APIRouter(tags=["openai"])
 
 ALMANAC, QUOTED = "almanac", "almanac-quoted"
 _SINCE = 1_767_225_600
+_ASKED = {
+    "model": ALMANAC,
+    "messages": [{"role": "user", "content": "When did the harbour open?"}],
+    "collection": "notes",
+}
 _BESIDE = ("citations", "moment", "moment_from", "moment_phrase", "grounding", "degraded")
 
 
@@ -53,7 +59,7 @@ class StreamOptions(BaseModel):
 class ChatRequest(BaseModel):
     """Standard fields that have no meaning here are passed over."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
 
     model: str
     messages: Annotated[list[ChatMessage], Field(min_length=1)]
@@ -73,7 +79,12 @@ class ChatRequest(BaseModel):
         return self.stream_options is not None and self.stream_options.include_usage
 
 
-@router.post("/v1/chat/completions", response_model=None, openapi_extra=documented(ChatRequest))
+@router.post(
+    "/v1/chat/completions",
+    response_model=None,
+    openapi_extra=documented(ChatRequest, _ASKED),
+    responses={**ANSWERS, **EVENTS},
+)
 async def complete(
     request: Request, using: Using, caller: Asking, streaming: Streaming, queueing: Queueing
 ) -> Response | Mapping[str, Any]:
@@ -93,8 +104,8 @@ async def models(caller: Asking) -> dict[str, Any]:
     return {"object": "list", "data": [_model_json(ALMANAC), _model_json(QUOTED)]}
 
 
-@router.get("/v1/models/{name}")
-async def model(name: str, caller: Asking) -> dict[str, Any]:
+@router.get("/v1/models/{name}", responses=refuses(404))
+async def model(name: Annotated[str, Path(examples=[ALMANAC])], caller: Asking) -> dict[str, Any]:
     return _model_json(_known(name))
 
 

@@ -12,11 +12,13 @@ from sqlalchemy import Row
 
 from services.catalog.reading import collection as collection_row
 from services.catalog.reading import document_versions, list_documents, version_text
-from services.gateway.bodies import Collection, Identifier, InCollection, Instant, Strict, documented
+from services.gateway.bodies import Collection, Identifier, Instant, Strict, documented
 from services.gateway.caller import Asking, Ingesting
 from services.gateway.context import Using
 from services.gateway.ending import end_validity
-from services.gateway.intake import FORM, Door, receive
+from services.gateway.intake import Door, receive
+from services.gateway.parameters import DocId, InCollection, VersionId
+from services.gateway.refusals import refuses
 from services.gateway.uploads import DOCUMENT_SUFFIXES
 from services.orchestrator.graph.answer import iso
 
@@ -58,13 +60,24 @@ _TEXT_FIELDS = ("doc_id", "version_id", "title", "uri", "metadata", "dated", "pa
 _DOOR = Door("documents", DocumentsRequest, DocumentsForm, DOCUMENT_SUFFIXES)
 
 
-@router.post("/v1/documents", status_code=202, openapi_extra=documented(DocumentsRequest, FORM))
+_GIVEN = {
+    "collection": "notes",
+    "documents": [{"id": "port/pier", "title": "Pier", "text": "The pier opened in 1911.", "valid_from": "1911-05-01"}],
+}
+
+
+@router.post(
+    "/v1/documents",
+    status_code=202,
+    openapi_extra=documented(DocumentsRequest, _GIVEN, DocumentsForm),
+    responses=refuses(409),
+)
 async def add(request: Request, using: Using, caller: Ingesting) -> JSONResponse:
     """Take documents in, as JSON or as files (multipart, parts named `files`); a job says how far that is."""
     return await receive(request, using, caller, _DOOR)
 
 
-@router.get("/v1/documents")
+@router.get("/v1/documents", responses=refuses(404))
 async def show_all(
     using: Using,
     caller: Asking,
@@ -82,20 +95,20 @@ async def show_all(
     return {"documents": [dict(row._mapping) for row in await asyncio.to_thread(read)]}
 
 
-@router.delete("/v1/documents/{doc_id:path}")
+@router.delete("/v1/documents/{doc_id:path}", responses=refuses(404))
 async def end(
-    doc_id: str,
+    doc_id: DocId,
     using: Using,
     caller: Ingesting,
     collection: InCollection = "default",
-    valid_to: Annotated[Instant | None, Query()] = None,
+    valid_to: Annotated[Instant | None, Query(examples=["1950-01-01"])] = None,
 ) -> dict[str, Any]:
     """End a document's validity, from `valid_to` or from now on; what it said before stays on record."""
     return await end_validity(using, caller.tenant, collection, doc_id, valid_to)
 
 
-@router.get("/v1/documents/{doc_id:path}/versions")
-async def versions(doc_id: str, using: Using, caller: Asking, collection: InCollection = "default") -> dict[str, Any]:
+@router.get("/v1/documents/{doc_id:path}/versions", responses=refuses(404))
+async def versions(doc_id: DocId, using: Using, caller: Asking, collection: InCollection = "default") -> dict[str, Any]:
     """Every version of a document: when it is valid, and when it was on record."""
 
     def read() -> list[Row[Any]]:
@@ -106,9 +119,9 @@ async def versions(doc_id: str, using: Using, caller: Asking, collection: InColl
     return {"versions": [_version_json(row) for row in await asyncio.to_thread(read)]}
 
 
-@router.get("/v1/documents/{doc_id:path}/versions/{version_id}")
+@router.get("/v1/documents/{doc_id:path}/versions/{version_id}", responses=refuses(404))
 async def version(
-    doc_id: str, version_id: str, using: Using, caller: Asking, collection: InCollection = "default"
+    doc_id: DocId, version_id: VersionId, using: Using, caller: Asking, collection: InCollection = "default"
 ) -> dict[str, Any]:
     """A version's text as it was parsed: what the offsets of citations count in. `pages` are where pages begin."""
 

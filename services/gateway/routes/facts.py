@@ -11,7 +11,8 @@ from pydantic import Field, StringConstraints
 from services.gateway.bodies import Collection, Identifier, Instant, Strict, documented
 from services.gateway.caller import Ingesting
 from services.gateway.context import Using
-from services.gateway.intake import FORM, Door, receive
+from services.gateway.intake import Door, receive
+from services.gateway.refusals import refuses
 from services.gateway.uploads import FACT_SUFFIXES
 
 router = APIRouter(tags=["facts"])
@@ -49,7 +50,15 @@ class FactsForm(Strict):
 _DOOR = Door("facts", FactsRequest, FactsForm, FACT_SUFFIXES)
 
 
-@router.post("/v1/facts", status_code=202, openapi_extra=documented(FactsRequest, FORM))
+_GIVEN = {
+    "collection": "notes",
+    "facts": [{"question": "Who is harbour master?", "answer": "Ada Lund", "valid_from": "1912-04-01"}],
+}
+
+
+@router.post(
+    "/v1/facts", status_code=202, openapi_extra=documented(FactsRequest, _GIVEN, FactsForm), responses=refuses(409)
+)
 async def add(request: Request, using: Using, caller: Ingesting) -> JSONResponse:
     """Take facts in, as JSON or as a .jsonl file (multipart, part named `files`)."""
     return await receive(request, using, caller, _DOOR)

@@ -10,10 +10,12 @@ from pydantic import Field, StringConstraints
 from services.catalog.reading import collection as collection_row
 from services.common.moment import OPEN_START, format_instant, parse_instant
 from services.common.nodes.features import ViewState
-from services.gateway.bodies import Collection, InCollection, Instant, Strict, documented, read_json
+from services.gateway.bodies import Collection, Instant, Strict, documented, read_json
 from services.gateway.caller import Administering, Managing
 from services.gateway.checking import check
 from services.gateway.context import Using
+from services.gateway.parameters import InCollection
+from services.gateway.refusals import refuses
 
 router = APIRouter(prefix="/v1/admin/features", tags=["features"])
 
@@ -44,20 +46,22 @@ class TrainingRequest(Strict):
     rows: Annotated[list[Wanted], Field(min_length=1, max_length=20_000)]
 
 
-@router.get("")
+@router.get("", responses=refuses(504))
 async def show_all(using: Using, caller: Managing) -> dict[str, Any]:
     """Every view: its fields, its size over all tenants, and up to when it holds the record of each collection."""
     return {"views": [_view(state) for state in await using.nodes.features.describe(caller.tenant)]}
 
 
-@router.post("/apply", openapi_extra=documented(ApplyRequest))
+@router.post("/apply", openapi_extra=documented(ApplyRequest, {"dry_run": True}), responses=refuses(409, 504))
 async def apply(request: Request, using: Using, caller: Administering) -> dict[str, Any]:
     """Apply the definitions in `feature_repo`, or only say what that would do. Refused where it breaks history."""
     body = await read_json(request, ApplyRequest, using.settings.max_body_bytes)
     return {"changes": await using.nodes.features.apply(body.dry_run), "applied": not body.dry_run}
 
 
-@router.post("/materialize", openapi_extra=documented(MaterializeRequest))
+@router.post(
+    "/materialize", openapi_extra=documented(MaterializeRequest, {"view": "documents"}), responses=refuses(404, 504)
+)
 async def materialize(request: Request, using: Using, caller: Administering) -> dict[str, Any]:
     """Bring the online store up to now."""
     body = await read_json(request, MaterializeRequest, using.settings.max_body_bytes)
@@ -66,7 +70,10 @@ async def materialize(request: Request, using: Using, caller: Administering) -> 
     return {"materialized": {name: format_instant(await node.materialize(name)) for name in names}}
 
 
-@router.post("/training", openapi_extra=documented(TrainingRequest))
+_ROWS = {"view": "documents", "collection": "notes", "rows": [{"entity": "port/harbour", "at": "1920-01-01"}]}
+
+
+@router.post("/training", openapi_extra=documented(TrainingRequest, _ROWS), responses=refuses(404, 504))
 async def training(request: Request, using: Using, caller: Managing) -> dict[str, Any]:
     """For each entity and instant the values that held then, as known then, by Feast's historical join."""
     body = await read_json(request, TrainingRequest, using.settings.max_body_bytes)
@@ -80,7 +87,7 @@ async def training(request: Request, using: Using, caller: Managing) -> dict[str
     return {"view": body.view, "collection": body.collection, "rows": rows}
 
 
-@router.get("/check")
+@router.get("/check", responses=refuses(404, 504))
 async def check_all(
     using: Using,
     caller: Managing,

@@ -23,6 +23,8 @@ from services.gateway.bodies import Strict, documented, read_json
 from services.gateway.caller import Administering
 from services.gateway.context import Context, Using
 from services.gateway.job_view import job_json
+from services.gateway.parameters import GenerationName
+from services.gateway.refusals import refuses
 from services.gateway.uploads import queued
 from services.orchestrator.graph.answer import iso
 
@@ -55,7 +57,7 @@ class SwitchRequest(Strict):
     force: str | None = None
 
 
-@router.get("")
+@router.get("", responses=refuses(504))
 async def show_all(using: Using, caller: Administering) -> dict[str, Any]:
     """Every generation: what it is, how it stands, how far it is behind, and its last verification."""
 
@@ -66,7 +68,10 @@ async def show_all(using: Using, caller: Administering) -> dict[str, Any]:
     return {"generations": [await _shown(using, one, job) for one, job in found]}
 
 
-@router.post("", status_code=202, openapi_extra=documented(BuildRequest))
+_BUILT = {"dimensions": 32, "rotation": "pca", "quantization": "binary"}
+
+
+@router.post("", status_code=202, openapi_extra=documented(BuildRequest, _BUILT), responses=refuses(409, 504))
 async def start(request: Request, using: Using, caller: Administering) -> JSONResponse:
     """Build a generation beside the live one: a job says how far that is. Questions go on meanwhile."""
     body = await read_json(request, BuildRequest, using.settings.max_body_bytes)
@@ -83,7 +88,7 @@ async def start(request: Request, using: Using, caller: Administering) -> JSONRe
     return JSONResponse(told, 202, {"Location": f"/v1/jobs/{job.job_id}"})
 
 
-@router.post("/rollback")
+@router.post("/rollback", responses=refuses(409))
 async def rollback(using: Using, caller: Administering) -> dict[str, Any]:
     """Make the generation live again that was so before."""
     live, kept = await _write(using, generations.rollback)
@@ -91,15 +96,15 @@ async def rollback(using: Using, caller: Administering) -> dict[str, Any]:
     return {"live": live, "kept": kept, "behind": behind}
 
 
-@router.post("/{name}/verify", status_code=202)
-async def verify(name: str, using: Using, caller: Administering) -> JSONResponse:
+@router.post("/{name}/verify", status_code=202, responses=refuses(404, 409))
+async def verify(name: GenerationName, using: Using, caller: Administering) -> JSONResponse:
     """Compare a generation with the live one: the job's end leaves a verdict with the generation."""
     job = await queued(using, await _write(using, lambda tx: generations.ask_verify(tx, caller.tenant, name)))
     return JSONResponse({"job": job}, 202, {"Location": f"/v1/jobs/{job['id']}"})
 
 
-@router.post("/{name}/switch", openapi_extra=documented(SwitchRequest))
-async def switch(name: str, request: Request, using: Using, caller: Administering) -> dict[str, Any]:
+@router.post("/{name}/switch", openapi_extra=documented(SwitchRequest, {"force": "g2"}), responses=refuses(404, 409))
+async def switch(name: GenerationName, request: Request, using: Using, caller: Administering) -> dict[str, Any]:
     """Make a generation live and keep the one that was. Refused without a recent verdict that it passed."""
     body = await read_json(request, SwitchRequest, using.settings.max_body_bytes)
     if body.force not in (None, name):
@@ -109,8 +114,8 @@ async def switch(name: str, request: Request, using: Using, caller: Administerin
     return {"live": live, "kept": kept}
 
 
-@router.delete("/{name}")
-async def drop(name: str, using: Using, caller: Administering) -> dict[str, Any]:
+@router.delete("/{name}", responses=refuses(404, 409))
+async def drop(name: GenerationName, using: Using, caller: Administering) -> dict[str, Any]:
     """Give up a generation that is not live: its build is cancelled, its index removed within seconds."""
     await _write(using, lambda tx: generations.drop(tx, name))
     return {"dropped": name}

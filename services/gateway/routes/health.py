@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from typing import Any
 
 from fastapi import APIRouter
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
@@ -14,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from services.common.metrics import REGISTRY
 from services.common.rpc.client import healthy
 from services.gateway.context import Context, Using
+from services.gateway.problems import RETRY_SECONDS
 
 router = APIRouter(tags=["health"])
 
@@ -24,13 +26,26 @@ NEEDED = ("catalog", "encoder", "retriever", "features")
 _PROBE_SECONDS = 0.6
 """Together with the answer's way this stays below the second that probes commonly wait."""
 
+_READY = {
+    "type": "object",
+    "required": ["ready", "components"],
+    "properties": {
+        "ready": {"type": "boolean"},
+        "components": {"type": "object", "additionalProperties": {"type": "boolean"}},
+    },
+}
+_SAID: dict[int | str, dict[str, Any]] = {
+    200: {"description": "It can.", "content": {"application/json": {"schema": _READY}}},
+    503: {"description": "It cannot.", "content": {"application/json": {"schema": _READY}}},
+}
+
 
 @router.get("/healthz")
 async def alive() -> dict[str, str]:
     return {"status": "alive"}
 
 
-@router.get("/readyz")
+@router.get("/readyz", responses=_SAID)
 async def ready(using: Using) -> JSONResponse:
     """Whether the gateway can answer, and which components do."""
     probes: dict[str, Awaitable[bool]] = {
@@ -42,10 +57,11 @@ async def ready(using: Using) -> JSONResponse:
     found = await asyncio.gather(*(_in_time(probe) for probe in probes.values()))
     components = dict(zip(probes, found, strict=True))
     is_ready = all(components[name] for name in NEEDED)
-    return JSONResponse({"ready": is_ready, "components": components}, 200 if is_ready else 503)
+    told = {"ready": is_ready, "components": components}
+    return JSONResponse(told) if is_ready else JSONResponse(told, 503, {"Retry-After": str(RETRY_SECONDS)})
 
 
-@router.get("/metrics")
+@router.get("/metrics", response_class=PlainTextResponse)
 async def metrics(using: Using) -> Response:
     return Response(using.metrics.exposition() + generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
 

@@ -6,22 +6,22 @@ import asyncio
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Query
 from pydantic import StringConstraints
 
 from services.catalog import history
 from services.common.moment import format_instant, now, parse_known_at
-from services.gateway.bodies import Collection
 from services.gateway.caller import Asking
 from services.gateway.context import Using
+from services.gateway.parameters import Named
+from services.gateway.refusals import refuses
 
 router = APIRouter(tags=["collections"])
 
-Named = Annotated[Collection, Path()]
 Written = Annotated[str | None, StringConstraints(max_length=64), Query()]
 
 
-@router.get("/v1/collections/{collection}/changes")
+@router.get("/v1/collections/{collection}/changes", responses=refuses(404))
 async def changes(collection: Named, using: Using, caller: Asking, known_at: Written = None) -> dict[str, Any]:
     """The instants at which something in the collection began or ended being valid, or being on record.
 

@@ -14,6 +14,8 @@ from services.gateway.caller import Ingesting, Streaming
 from services.gateway.context import Using
 from services.gateway.job_view import job_json, progress, read
 from services.gateway.listening import stream
+from services.gateway.parameters import JobId
+from services.gateway.refusals import EVENTS, refuses
 
 router = APIRouter(tags=["jobs"])
 
@@ -33,9 +35,9 @@ async def show_all(
     return {"jobs": [job_json(job) for job in await asyncio.to_thread(within)]}
 
 
-@router.get("/v1/jobs/{job_id}", response_model=None)
+@router.get("/v1/jobs/{job_id}", response_model=None, responses={**refuses(404), **EVENTS})
 async def show(
-    job_id: str, request: Request, using: Using, caller: Ingesting, streaming: Streaming
+    job_id: JobId, request: Request, using: Using, caller: Ingesting, streaming: Streaming
 ) -> Response | dict[str, Any]:
     """A job; for a client that accepts text/event-stream, its progress up to its end."""
     job = await read(using, caller.tenant, job_id)
@@ -45,8 +47,8 @@ async def show(
     return job_json(job)
 
 
-@router.post("/v1/jobs/{job_id}/cancel")
-async def cancel(job_id: str, using: Using, caller: Ingesting) -> dict[str, Any]:
+@router.post("/v1/jobs/{job_id}/cancel", responses=refuses(404, 409))
+async def cancel(job_id: JobId, using: Using, caller: Ingesting) -> dict[str, Any]:
     """End a job. What it has committed stays; from now on it commits nothing more."""
 
     def within() -> jobs.Job:
@@ -56,8 +58,8 @@ async def cancel(job_id: str, using: Using, caller: Ingesting) -> dict[str, Any]
     return {"job": job_json(await asyncio.to_thread(within))}
 
 
-@router.post("/v1/jobs/{job_id}/retry", status_code=202)
-async def retry(job_id: str, using: Using, caller: Ingesting, failed: bool = False) -> dict[str, Any]:
+@router.post("/v1/jobs/{job_id}/retry", status_code=202, responses=refuses(404, 409))
+async def retry(job_id: JobId, using: Using, caller: Ingesting, failed: bool = False) -> dict[str, Any]:
     """Let a failed or cancelled job go on where it stood; `failed`: try the rows again that failed in one that is done.
 
     The latter is a new job.

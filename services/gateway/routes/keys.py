@@ -13,6 +13,8 @@ from services.common.moment import now, parse_instant
 from services.gateway.bodies import Collection, Instant, Strict, documented, read_json
 from services.gateway.caller import Administering, Caller, Managing, Scope
 from services.gateway.context import Context, Using
+from services.gateway.parameters import KeyId
+from services.gateway.refusals import refuses
 from services.orchestrator.graph.answer import iso
 
 router = APIRouter(prefix="/v1/admin", tags=["keys"])
@@ -51,7 +53,9 @@ async def show_all(using: Using, caller: Managing, tenant: OfTenant = None) -> d
     return {"keys": [_key_json(key) for key in found]}
 
 
-@router.post("/keys", status_code=201, openapi_extra=documented(KeyRequest))
+@router.post(
+    "/keys", status_code=201, openapi_extra=documented(KeyRequest, {"scopes": ["ask", "ingest"], "name": "reader"})
+)
 async def create(request: Request, using: Using, caller: Managing) -> dict[str, Any]:
     """A new key. Its text is shown here, once, and kept nowhere."""
     body = await read_json(request, KeyRequest, using.settings.max_body_bytes)
@@ -64,8 +68,13 @@ async def create(request: Request, using: Using, caller: Managing) -> dict[str, 
     return _told(request, using, made, text)
 
 
-@router.post("/keys/{key_id}/rotate", status_code=201, openapi_extra=documented(RotateRequest))
-async def rotate(key_id: str, request: Request, using: Using, caller: Managing) -> dict[str, Any]:
+@router.post(
+    "/keys/{key_id}/rotate",
+    status_code=201,
+    openapi_extra=documented(RotateRequest, {"grace_seconds": 600}),
+    responses=refuses(404, 409),
+)
+async def rotate(key_id: KeyId, request: Request, using: Using, caller: Managing) -> dict[str, Any]:
     """A new key like the old one, which stays valid for `grace_seconds` more."""
     body = await read_json(request, RotateRequest, using.settings.max_body_bytes)
     of, grace = reach(using, caller, None), body.grace_seconds * 1_000_000
@@ -73,8 +82,8 @@ async def rotate(key_id: str, request: Request, using: Using, caller: Managing) 
     return _told(request, using, made, text, rotates=key_id)
 
 
-@router.delete("/keys/{key_id}")
-async def revoke(key_id: str, using: Using, caller: Managing) -> dict[str, Any]:
+@router.delete("/keys/{key_id}", responses=refuses(404))
+async def revoke(key_id: KeyId, using: Using, caller: Managing) -> dict[str, Any]:
     """End a key, on every gateway within two seconds."""
     found = await using.catalog.writing(lambda tx: keys.revoke(tx, reach(using, caller, None), key_id))
     using.keyring.forget()

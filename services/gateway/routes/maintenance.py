@@ -12,16 +12,17 @@ from sqlalchemy import Connection
 
 from services.catalog import erasing, jobs
 from services.catalog.reading import collection as collection_row
-from services.gateway.bodies import InCollection
 from services.gateway.caller import Administering, Managing
 from services.gateway.context import Context, Using
+from services.gateway.parameters import DocId, InCollection
+from services.gateway.refusals import refuses
 from services.gateway.uploads import queued
 
 router = APIRouter(tags=["maintenance"])
 
 
-@router.post("/v1/documents/{doc_id:path}/erase", status_code=202)
-async def erase(doc_id: str, using: Using, caller: Managing, collection: InCollection = "default") -> JSONResponse:
+@router.post("/v1/documents/{doc_id:path}/erase", status_code=202, responses=refuses(404, 409))
+async def erase(doc_id: DocId, using: Using, caller: Managing, collection: InCollection = "default") -> JSONResponse:
     """Remove a document everywhere, at every moment, for good: a job says how far that is.
 
     Text, vectors, features, answers that quote it and uploads that held it; other documents stay as they are. Refused
@@ -35,7 +36,7 @@ async def erase(doc_id: str, using: Using, caller: Managing, collection: InColle
     return await _queue(using, ask)
 
 
-@router.post("/v1/admin/reindex/rebuild", status_code=202)
+@router.post("/v1/admin/reindex/rebuild", status_code=202, responses=refuses(409))
 async def rebuild(using: Using, caller: Administering) -> JSONResponse:
     """Build index and features anew from catalog and vector files alone; questions are answered meanwhile."""
     return await _queue(using, lambda tx: erasing.ask_rebuild(tx, caller.tenant))

@@ -16,6 +16,8 @@ from services.gateway.bodies import Collection, Filters, Instant, Strict, docume
 from services.gateway.caller import Asking, Caller, Hold, Queueing
 from services.gateway.context import Context, Using
 from services.gateway.listening import charge, collect
+from services.gateway.parameters import AnswerId
+from services.gateway.refusals import ANSWERS, refuses
 from services.orchestrator.graph.answer import iso, moment_json
 from services.orchestrator.graph.chronicle import Entry, chronicle
 from services.orchestrator.graph.comparing import changes
@@ -48,7 +50,11 @@ class TimelineRequest(Strict):
     filters: Filters = Field(default_factory=dict)
 
 
-@router.post("/v1/answers/compare", openapi_extra=documented(CompareRequest))
+_ASKED = {"question": "When did the harbour open?", "collection": "notes"}
+_COMPARED = {**_ASKED, "at": [{"as_of": "1920-01-01"}, {"as_of": "1960-01-01"}]}
+
+
+@router.post("/v1/answers/compare", openapi_extra=documented(CompareRequest, _COMPARED), responses=ANSWERS)
 async def compare(request: Request, using: Using, caller: Asking, queueing: Queueing) -> Mapping[str, Any]:
     """Answer a question at two to eight moments, and say from each to the next what changed."""
     body = await read_json(request, CompareRequest, using.settings.max_body_bytes)
@@ -69,7 +75,7 @@ async def compared(
     return {"question": questions[0].text, "collection": body.collection, "answers": given, "changes": changes(given)}
 
 
-@router.post("/v1/answers/timeline", openapi_extra=documented(TimelineRequest))
+@router.post("/v1/answers/timeline", openapi_extra=documented(TimelineRequest, _ASKED), responses=ANSWERS)
 async def timeline(request: Request, using: Using, caller: Asking, queueing: Queueing) -> Mapping[str, Any]:
     """Every distinct answer to a question with the span over which it was the answer. Documents are quoted."""
     body = await read_json(request, TimelineRequest, using.settings.max_body_bytes)
@@ -92,8 +98,8 @@ async def traced(context: Context, caller: Caller, body: TimelineRequest, queuei
     }
 
 
-@router.post("/v1/answers/{answer_id}/replay")
-async def again(answer_id: str, using: Using, caller: Asking, queueing: Queueing) -> Mapping[str, Any]:
+@router.post("/v1/answers/{answer_id}/replay", responses={**ANSWERS, **refuses(409)})
+async def again(answer_id: AnswerId, using: Using, caller: Asking, queueing: Queueing) -> Mapping[str, Any]:
     """Give an answer again at its moment and generation, and say whether it is the same; if not, what differs, why."""
     stored = await using.catalog.reading(lambda tx: answers.stored(tx, caller.tenant, answer_id))
     await queueing()

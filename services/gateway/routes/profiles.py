@@ -17,6 +17,7 @@ from services.gateway.bodies import Instant, Strict, documented, read_json
 from services.gateway.broker import FAILURES
 from services.gateway.caller import Managing
 from services.gateway.context import Using
+from services.gateway.refusals import refuses
 from services.gateway.routes.keys import OfTenant, Tenant, reach
 from services.orchestrator.graph.profile import find_profile
 
@@ -41,7 +42,10 @@ class ProfileRequest(Strict):
     tokens_per_day: Quota = 0
 
 
-@router.post("", openapi_extra=documented(ProfileRequest))
+_PROFILE = {"user": "ada@example.org", "plan": "free", "locale": "en-GB", "questions_per_day": 200}
+
+
+@router.post("", openapi_extra=documented(ProfileRequest, _PROFILE))
 async def replace(request: Request, using: Using, caller: Managing) -> dict[str, Any]:
     """Record a profile; it holds for what is asked from its record time on. Only the operator sets a tenant's own."""
     body = await read_json(request, ProfileRequest, using.settings.max_body_bytes)
@@ -57,7 +61,7 @@ async def replace(request: Request, using: Using, caller: Managing) -> dict[str,
     return {"tenant": tenant, "user": body.user, "profile": asdict(profile), "recorded_at": format_instant(recorded)}
 
 
-@router.get("")
+@router.get("", responses=refuses(504))
 async def show(
     using: Using,
     caller: Managing,

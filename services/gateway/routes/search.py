@@ -14,6 +14,7 @@ from services.gateway.asking import Asked, Pinned, check_text, pin
 from services.gateway.bodies import Collection, Filters, Strict, documented, read_json
 from services.gateway.caller import Asking, Caller
 from services.gateway.context import Context, Using
+from services.gateway.refusals import ANSWERS
 from services.orchestrator.graph.answer import iso, moment_json
 from services.orchestrator.graph.search import Found, SearchHit, search
 
@@ -99,7 +100,14 @@ class SearchRequest(Strict):
     explain: bool = Field(False, description="Tell how each hit was found: scores, ranks, stages, generation.")
 
 
-@router.post("/v1/search", openapi_extra=documented(SearchRequest), responses={200: {"model": SearchAnswer}})
+_SEARCHED = {"query": "harbour", "collection": "notes", "as_of": "1920-01-01", "limit": 5, "explain": True}
+
+
+@router.post(
+    "/v1/search",
+    openapi_extra=documented(SearchRequest, _SEARCHED),
+    responses={**ANSWERS, 200: {"model": SearchAnswer}},
+)
 async def find(request: Request, using: Using, caller: Asking) -> Mapping[str, Any]:
     """The best passages, best first, each with the span over which it is valid."""
     return await searched(using, caller, await read_json(request, SearchRequest, using.settings.max_body_bytes))

@@ -12,9 +12,10 @@ from fastapi import APIRouter, Request
 from pydantic import Field, StringConstraints
 
 from services.catalog import syncing
-from services.gateway.bodies import Collection, Strict, documented, read_json
+from services.gateway.bodies import Strict, documented, read_json
 from services.gateway.caller import Ingesting
 from services.gateway.context import Using
+from services.gateway.parameters import Folder, Named
 
 router = APIRouter(tags=["sync"])
 
@@ -26,7 +27,7 @@ class PruneRequest(Strict):
 
 
 @router.get("/v1/collections/{collection}/sync/{source}")
-async def show(collection: Collection, source: Collection, using: Using, caller: Ingesting) -> dict[str, Any]:
+async def show(collection: Named, source: Folder, using: Using, caller: Ingesting) -> dict[str, Any]:
     """The SHA-256 of each file taken in; `pending`: documents wait to be ended."""
 
     def within() -> dict[str, Any]:
@@ -37,10 +38,10 @@ async def show(collection: Collection, source: Collection, using: Using, caller:
     return await asyncio.to_thread(within)
 
 
-@router.post("/v1/collections/{collection}/sync/{source}", openapi_extra=documented(PruneRequest))
-async def prune(
-    collection: Collection, source: Collection, request: Request, using: Using, caller: Ingesting
-) -> dict[str, int]:
+@router.post(
+    "/v1/collections/{collection}/sync/{source}", openapi_extra=documented(PruneRequest, {"removed": ["old/menu.md"]})
+)
+async def prune(collection: Named, source: Folder, request: Request, using: Using, caller: Ingesting) -> dict[str, int]:
     """End the validity of every document that no file of the folder says any more; call it once the rest is in."""
     body = await read_json(request, PruneRequest, using.settings.max_body_bytes)
 
