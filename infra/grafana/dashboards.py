@@ -69,6 +69,13 @@ DASHBOARDS: dict[str, list[Panel]] = {
     "Nodes": [
         ("Calls a second", "ops", {"{{method}} {{code}}": rate("almanac_grpc_calls_total", "method, code")}),
         ("Call p95", "s", {"{{method}}": quantile("almanac_grpc_call_seconds", 0.95, "method")}),
+        ("Circuits (1 half-open, 2 open)", "short", {"{{node}}": "max by (node) (almanac_circuit_state)"}),
+        ("Calls not made, a second", "ops", {"{{node}}": rate("almanac_circuit_refused_total", "node")}),
+        (
+            "Changes of circuits, a second",
+            "ops",
+            {"{{node}} {{state}}": rate("almanac_circuit_changes_total", "node, state")},
+        ),
         ("Resident memory", "bytes", {"{{instance}}": "process_resident_memory_bytes"}),
         ("Processors in use", "short", {"{{instance}}": "rate(process_cpu_seconds_total[5m])"}),
     ],

@@ -29,6 +29,7 @@ def registries() -> Iterator[CollectorRegistry]:
     for file in sorted(ROOT.glob("services/*/metrics.py")):
         importlib.import_module(f"services.{file.parent.name}.metrics")
     importlib.import_module("services.orchestrator.graph.executor")
+    importlib.import_module("services.common.rpc.circuit")
     yield REGISTRY
     yield Metrics()._registry
 

@@ -9,6 +9,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from services.common.clients.encoder import EncoderClient
 from services.common.nodes.encoder import TextKind
+from services.common.rpc.circuit import Circuit
 from services.common.rpc.client import channel, stream
 from services.common.rpc.server import start
 from services.common.telemetry import spanning, traceparent, tracing, watch
@@ -55,7 +56,7 @@ def test_an_error_is_told_by_its_class_alone(spans):
 
 async def test_a_stream_is_one_span_however_it_ends(spans):
     class Call:
-        _method = b"/almanac.generator.v1.Generator/Generate"
+        path, circuit = "/almanac.generator.v1.Generator/Generate", Circuit("generator")
 
         def __call__(self, request, timeout, metadata):
             return self

@@ -11,7 +11,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from opentelemetry.trace import SpanKind
 
 from services.common.rpc import tls
+from services.common.rpc.circuit import guarding
 from services.common.rpc.deadlines import remaining
+from services.common.rpc.line import Line, Method
 from services.common.rpc.server import OPTIONS
 from services.common.rpc.status import from_rpc_error
 from services.common.telemetry import TRACEPARENT, begin, finish, spanning, traceparent
@@ -21,18 +23,25 @@ CALL_SECONDS = 30.0
 
 _RECONNECT = [
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 2_000),  # in spite of its name: how long connecting may take
     ("grpc.max_reconnect_backoff_ms", 1_000),
     ("grpc.use_local_subchannel_pool", 1),
 ]
+_KEEPALIVE = [
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+]
+"""A peer may go without a word: the connection is given up 20 s later, whether or not anybody calls."""
 _SPREAD = [("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}')]
 """A name with several addresses (`dns:///encoder:8431`) is several nodes: every call goes to the next."""
 
 
-def channel(address: str, *options: tuple[str, Any]) -> grpc.aio.Channel:
-    """A channel that reconnects within a second once the node is back."""
+def channel(address: str, *options: tuple[str, Any]) -> Line:
+    """A channel that reconnects within a second once the node is back, and that leaves a silent connection."""
     spread = _SPREAD if address.startswith("dns:") else []
-    return tls.connect(address, [*OPTIONS, *_RECONNECT, *spread, *options])
+    return tls.connect(address, [*OPTIONS, *_RECONNECT, *_KEEPALIVE, *spread, *options])
 
 
 @contextmanager
@@ -44,31 +53,32 @@ def translated() -> Iterator[None]:
         raise from_rpc_error(error) from None
 
 
-def _named(method: Any) -> str:
-    """`almanac.NODE.v1.Node/Call`, which gRPC's callables keep to themselves."""
-    return bytes(getattr(method, "_method", b"/call")).decode()[1:]
+async def call(method: Method, request: Any, seconds: float = CALL_SECONDS) -> Any:
+    """A call with one response, bounded by the deadline at hand. Raises Unavailable while the circuit is open."""
+    with spanning(method.path[1:], SpanKind.CLIENT), translated():
+        left = remaining(seconds)
+        with guarding(method.circuit, left):
+            return await method(request, timeout=left, metadata=((TRACEPARENT, traceparent()),))
 
 
-async def call(method: Any, request: Any, seconds: float = CALL_SECONDS) -> Any:
-    """A call with one response, bounded by the deadline at hand."""
-    with spanning(_named(method), SpanKind.CLIENT), translated():
-        return await method(request, timeout=remaining(seconds), metadata=((TRACEPARENT, traceparent()),))
-
-
-async def stream(method: Any, request: Any, seconds: float = CALL_SECONDS) -> AsyncGenerator[Any, None]:
-    """A call with many responses; closing the iterator cancels it."""
-    span = begin(_named(method), SpanKind.CLIENT)
-    running = method(request, timeout=remaining(seconds), metadata=((TRACEPARENT, traceparent(span)),))
+async def stream(method: Method, request: Any, seconds: float = CALL_SECONDS) -> AsyncGenerator[Any, None]:
+    """A call with many responses; closing the iterator cancels it. Raises Unavailable while the circuit is open."""
+    span = begin(method.path[1:], SpanKind.CLIENT)
     error: BaseException | None = None
     try:
-        with translated():
-            async for response in running:
-                yield response
+        left = remaining(seconds)
+        with translated(), guarding(method.circuit, left):
+            running = method(request, timeout=left, metadata=((TRACEPARENT, traceparent(span)),))
+            try:
+                async for response in running:
+                    method.circuit.answered()
+                    yield response
+            finally:
+                running.cancel()
     except BaseException as raised:
         error = None if isinstance(raised, GeneratorExit) else raised
         raise
     finally:
-        running.cancel()
         finish(span, error)
 
 

@@ -27,6 +27,11 @@ log = structlog.get_logger()
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 OPTIONS = [("grpc.max_receive_message_length", MAX_MESSAGE_BYTES), ("grpc.max_send_message_length", MAX_MESSAGE_BYTES)]
+_PINGS = [
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 1_000),
+]
+"""Clients may ask every second whether the node is still there."""
 NO_DEADLINE_SECONDS = 3600.0
 
 
@@ -114,7 +119,7 @@ async def start(address: str, name: str, register: Callable[[grpc.aio.Server], N
         socket = Path(address.removeprefix("unix:"))
         socket.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         socket.unlink(missing_ok=True)
-    server = grpc.aio.server(interceptors=[_Doorman()], options=OPTIONS)
+    server = grpc.aio.server(interceptors=[_Doorman()], options=[*OPTIONS, *_PINGS])
     register(server)
     servicer = health.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)

@@ -19,5 +19,10 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> AlmanacError:
     return kind(error.details() or "")
 
 
+def told_by_node(error: grpc.aio.AioRpcError) -> bool:
+    """Whether the node itself answered with this error: one that it had no part in has no type of ours."""
+    return bool(_named(error.trailing_metadata() or ()))
+
+
 def _named(metadata: Iterable[tuple[str, str | bytes]]) -> str:
     return next((str(value) for key, value in metadata if key == TYPE_KEY), "")

@@ -16,6 +16,7 @@ from typing import Any
 import grpc
 
 from services.common.errors import InvalidRequest
+from services.common.rpc.line import Line
 from services.common.settings import Settings
 
 _DRAIN_SECONDS = 60.0
@@ -84,71 +85,31 @@ def add_port(server: grpc.aio.Server, address: str) -> None:
         server.add_secure_port(address, _held.server())
 
 
-def connect(address: str, options: Options) -> grpc.aio.Channel:
+def connect(address: str, options: Options) -> Line:
     """A channel there, likewise."""
     if _held is None or address.startswith("unix:"):
-        return grpc.aio.insecure_channel(address, options=options)
+        return Line(grpc.aio.insecure_channel(address, options=options))
     return _Following(_held, lambda held: grpc.aio.secure_channel(address, held.client(), options=options))
 
 
-class _Following(grpc.aio.Channel):
+class _Following(Line):
     """A channel that is made anew once the certificates are, for calls from then on."""
 
     def __init__(self, certificates: Certificates, make: Callable[[Certificates], grpc.aio.Channel]) -> None:
+        super().__init__(make(certificates))
         self._certificates, self._make = certificates, make
         self._version = certificates.version()
-        self._line = make(certificates)
         self._closing: set[asyncio.Task[None]] = set()
 
     def at_hand(self) -> grpc.aio.Channel:
         if (version := self._certificates.version()) != self._version:
-            closing = asyncio.ensure_future(self._line.close(_DRAIN_SECONDS))
+            closing = asyncio.ensure_future(self._channel.close(_DRAIN_SECONDS))
             self._closing.add(closing)
             closing.add_done_callback(self._closing.discard)
-            self._version, self._line = version, self._make(self._certificates)
-        return self._line
-
-    def unary_unary(self, method: str, *rest: Any, **named: Any) -> Any:
-        return _Method(self, "unary_unary", method, rest, named)
-
-    def unary_stream(self, method: str, *rest: Any, **named: Any) -> Any:
-        return _Method(self, "unary_stream", method, rest, named)
-
-    def stream_unary(self, method: str, *rest: Any, **named: Any) -> Any:
-        return _Method(self, "stream_unary", method, rest, named)
-
-    def stream_stream(self, method: str, *rest: Any, **named: Any) -> Any:
-        return _Method(self, "stream_stream", method, rest, named)
+            self._version, self._channel = version, self._make(self._certificates)
+        return self._channel
 
     async def close(self, grace: float | None = None) -> None:
         for closing in self._closing:
             closing.cancel()
-        await self._line.close(grace)
-
-    async def __aenter__(self) -> _Following:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
-    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
-        return self._line.get_state(try_to_connect)
-
-    async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
-        await self._line.wait_for_state_change(last_observed_state)
-
-    async def channel_ready(self) -> None:
-        await self._line.channel_ready()
-
-
-class _Method:
-    """One method, called on the channel that is at hand then."""
-
-    def __init__(self, line: _Following, kind: str, method: str, rest: tuple[Any, ...], named: dict[str, Any]) -> None:
-        self._line, self._kind, self._rest, self._named = line, kind, rest, named
-        self._path = method
-        self._method = method.encode()
-
-    def __call__(self, *given: Any, **named: Any) -> Any:
-        made = getattr(self._line.at_hand(), self._kind)(self._path, *self._rest, **self._named)
-        return made(*given, **named)
+        await super().close(grace)
