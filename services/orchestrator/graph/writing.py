@@ -7,6 +7,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from services.common.nodes.generator import Chunk, Prompt
+from services.common.rpc.deadlines import deadline
 from services.orchestrator.graph.answer import Citation, Emit, Event, Grounding, Question
 from services.orchestrator.graph.executor import NodeFailed, Trace, calling
 from services.orchestrator.graph.finding import Evidence
@@ -14,6 +15,9 @@ from services.orchestrator.graph.grounding import Evidence as Numbered
 from services.orchestrator.graph.grounding import Grounder
 from services.orchestrator.graph.nodes import Nodes
 from services.orchestrator.graph.prompt import build_messages, digest
+
+NAME_SECONDS, GENERATE_SECONDS = 5.0, 40.0
+"""How long the generator may take to name its model, and in all: less than its step has, so that quotes stand in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +67,9 @@ class _Writing:
         finish, prompt = "", self._prompt()
         self._sent = digest(prompt.messages)
         try:
-            with calling("generator"):
-                self._models = {"generator": (await self._nodes.generator.models())[0]}
+            with calling("generator"), deadline(GENERATE_SECONDS):
+                with deadline(NAME_SECONDS):
+                    self._models = {"generator": (await self._nodes.generator.models())[0]}
                 async with aclosing(self._nodes.generator.generate(prompt)) as chunks:
                     async for chunk in chunks:
                         await self._release(grounder.feed(chunk.text))
