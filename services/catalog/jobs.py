@@ -7,6 +7,7 @@ it out from then on.
     queued, running ──cancel──▶ cancelled
     failed, cancelled ──retry──▶ queued, from where it stood
     running, its lease expired ──acquire──▶ running, or failed where that has led nowhere several times
+    running ──release──▶ queued, from where it stood
 """
 
 from __future__ import annotations
@@ -187,6 +188,15 @@ def finish(tx: Connection, job_id: str, state: str, error: str = "", attempt: in
     unended = and_(_here(job_id), jobs.c.state.in_((QUEUED, RUNNING)))
     mine = unended if attempt is None else _held(job_id, attempt)
     return _set(tx, mine, state=state, error=error, lease_until=0, note="")
+
+
+def release(tx: Connection, job_id: str, attempt: int) -> bool:
+    """Give a running job back, for another worker to go on with; False if it is not this attempt's any more.
+
+    That attempt is none of those that led nowhere.
+    """
+    again = {"state": QUEUED, "lease_until": 0, "moved_in": jobs.c.moved_in + 1}
+    return _set(tx, _held(job_id, attempt), **again)
 
 
 def cancel(tx: Connection, tenant: str, job_id: str) -> Job:

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from celery import Celery, Task
+from celery.signals import worker_shutting_down
 
 from pipelines.aggregate import Aggregator
 from services.catalog.distributions import roll_up
@@ -48,8 +49,12 @@ def create_app(settings: WorkerSettings) -> Celery:
 
 
 def add_tasks(app: Celery, runtime: Runtime) -> None:
-    """The tasks, each a thread that waits for the loop."""
-    ingestion = Ingestion(runtime.pipeline, Policy.of(runtime.settings), workers(runtime))
+    """The tasks, each a thread that waits for the loop. Told to stop, the worker gives its jobs back."""
+    ingestion = Ingestion(runtime.pipeline, Policy.of(runtime.settings), workers(runtime), partial(_enqueue, app))
+
+    @worker_shutting_down.connect(weak=False)  # type: ignore[untyped-decorator]
+    def give_back(**_: object) -> None:
+        runtime.loop.call_soon_threadsafe(ingestion.stop)
 
     @app.task(name=ANSWER_TASK, bind=True)  # type: ignore[untyped-decorator]
     def answer(task: Task, answer_id: str, attempt: int) -> None:
@@ -64,6 +69,10 @@ def add_tasks(app: Celery, runtime: Runtime) -> None:
     def advance(task: Task, tenant: str, collection: str) -> None:
         work = advancing.work(runtime.catalog, runtime.follower, tenant, collection)
         runtime.work(work, task)
+
+
+def _enqueue(app: Celery, job_id: str) -> None:
+    app.send_task(INGEST_TASK, [job_id], queue=INGEST_QUEUE)
 
 
 def _tidy(runtime: Runtime) -> None:
@@ -88,7 +97,7 @@ def start_sweeper(app: Celery, runtime: Runtime) -> None:
         runtime.catalog,
         runtime.follower,
         runtime.redis,
-        lambda job_id: app.send_task(INGEST_TASK, [job_id], queue=INGEST_QUEUE),
+        partial(_enqueue, app),
         partial(_tidy, runtime),
         settings.sweep_seconds,
     )

@@ -51,9 +51,17 @@ class Policy:
 class Ingestion:
     """The jobs of one worker. Small ones and bulk ones have slots of their own, so that neither waits for the other."""
 
-    def __init__(self, pipeline: Pipeline, policy: Policy, others: Mapping[str, Work] = MappingProxyType({})) -> None:
-        """`others`: what works on jobs of the kinds that are no ingestion."""
-        self._pipeline, self._policy, self._others = pipeline, policy, others
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        policy: Policy,
+        others: Mapping[str, Work] = MappingProxyType({}),
+        hand_on: Callable[[str], object] = lambda job_id: None,
+    ) -> None:
+        """`others`: what works on jobs of the kinds that are no ingestion. `hand_on` tells another worker of a job."""
+        self._pipeline, self._policy, self._others, self._hand_on = pipeline, policy, others, hand_on
+        self._working: set[asyncio.Task[bool]] = set()
+        self._stopping = False
         self._slots = {
             jobs.SMALL: asyncio.Semaphore(policy.small),
             jobs.BULK: asyncio.Semaphore(policy.bulk),
@@ -71,9 +79,15 @@ class Ingestion:
             return
         async with slots:
             following: str | None = job_id
-            while following is not None:
+            while following is not None and not self._stopping:
                 await self.work(following)
                 following = await self._pipeline.catalog.writing(lambda tx: jobs.next_queued(tx, priority))
+
+    def stop(self) -> None:
+        """Give back what is in hand, and go on to nothing more. Call on the loop."""
+        self._stopping = True
+        for working in self._working:
+            working.cancel()
 
     async def work(self, job_id: str) -> None:
         """Work the job to its end, unless somebody else holds it."""
@@ -82,11 +96,24 @@ class Ingestion:
             return
         renewing = asyncio.create_task(self._renew(job))
         working = asyncio.create_task(self._persist(job))
+        self._working.add(working)
+        if self._stopping:
+            working.cancel()
         await asyncio.wait((renewing, working), return_when=asyncio.FIRST_COMPLETED)
         for task in (renewing, working):
             task.cancel()
         lease, worked = await asyncio.gather(renewing, working, return_exceptions=True)
-        await self._finish(job, lease if isinstance(worked, asyncio.CancelledError) else worked)
+        self._working.discard(working)
+        if isinstance(lease, asyncio.CancelledError) and isinstance(worked, asyncio.CancelledError):
+            await self._give_back(job)
+        else:
+            await self._finish(job, lease if isinstance(worked, asyncio.CancelledError) else worked)
+
+    async def _give_back(self, job: jobs.Job) -> None:
+        """Its cursor says where the next worker goes on; whatever this one still does is fenced by the attempt."""
+        if await self._pipeline.catalog.writing(lambda tx: jobs.release(tx, job.job_id, job.attempts)):
+            log.info("job_given_back", job_id=job.job_id)
+            await asyncio.to_thread(self._hand_on, job.job_id)
 
     async def _renew(self, job: jobs.Job) -> None:
         while True:

@@ -142,6 +142,25 @@ async def test_a_cancelled_job_stops_within_seconds_even_where_nothing_is_commit
     assert state_of(catalog, job).state == "cancelled" and (tmp_path / "uploads" / job).exists()
 
 
+async def test_a_worker_that_stops_gives_its_job_back_and_the_next_goes_on_with_it(catalog, pipeline, make):
+    pipeline.seconds = 0.05
+    job, waiting, told = make(rows=20), make(), []
+    begun = asyncio.Event()
+    pipeline.before = lambda job, row: begun.set() if row == 3 else None
+    stopping = Ingestion(pipeline, Policy(retries=3, attempts=1, small=1, bulk=1), hand_on=told.append)
+    working = asyncio.create_task(stopping.take_up(job))
+    await begun.wait()
+    stopping.stop()
+    async with asyncio.timeout(3):
+        await working
+    given_back = state_of(catalog, job)
+    assert (given_back.state, given_back.cursor >= 3, given_back.lease_until, told) == ("queued", True, 0, [job])
+    assert state_of(catalog, waiting).state == "queued"
+    pipeline.seconds = 0.0
+    await Ingestion(pipeline, Policy(retries=3, attempts=1, small=1, bulk=1)).work(job)
+    assert (state_of(catalog, job).state, state_of(catalog, job).cursor) == ("done", 20)
+
+
 async def test_the_upload_goes_when_all_is_in_and_shrinks_to_what_failed(catalog, pipeline, make, tmp_path):
     clean = make()
     lines = b'{"id": "good"}\n{"id": "bad"}\n{"id": "twice"}\n'
