@@ -32,8 +32,8 @@ def measure_answers(gateway: Gateway, file: Path, collection: str, count: int, s
     squad = load_squad(file)
     half, strange = hold_out(squad, UNANSWERABLE, seed)
     without = f"{collection}-half-{seed}"
-    _ensure(gateway, squad.paragraphs, collection)
-    _ensure(gateway, half, without)
+    ingest_paragraphs(gateway, squad.paragraphs, collection)
+    ingest_paragraphs(gateway, half, without)
 
     def ask(question: str, of: str) -> tuple[Json, float]:
         began = time.perf_counter()
@@ -48,7 +48,8 @@ def measure_answers(gateway: Gateway, file: Path, collection: str, count: int, s
     return report("answers", answer_figures(known, unknown), TARGETS)
 
 
-def _ensure(gateway: Gateway, paragraphs: Sequence[Paragraph], collection: str) -> None:
+def ingest_paragraphs(gateway: Gateway, paragraphs: Sequence[Paragraph], collection: str) -> None:
+    """One document each, unless the collection holds them already."""
     with TemporaryDirectory() as folder:
         corpus = Path(folder) / f"{collection}.jsonl"
         corpus.write_text("".join(f"{json.dumps(paragraph.document)}\n" for paragraph in paragraphs), encoding="utf-8")
