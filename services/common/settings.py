@@ -26,6 +26,9 @@ class Settings(BaseSettings):
     log_level: str = Field("info", description="Least severe level that is logged.")
     metrics_port: int = Field(0, ge=0, le=65535, description="Port of the process's figures for Prometheus; 0: none.")
     shutdown_seconds: int = Field(5, ge=0, description="How long what is in flight may take to end at shutdown.")
+    patience_seconds: float = Field(
+        10.0, ge=0, description="How long a node that went away, as when it is replaced, is waited for; 0: not at all."
+    )
     tls_certificate: Path | None = Field(None, description="Certificate chain (PEM) of this process for mutual TLS.")
     tls_key: Path | None = Field(None, description="The key of that certificate (PEM).")
     tls_authority: Path | None = Field(None, description="Whom the other side's certificate must come from (PEM).")

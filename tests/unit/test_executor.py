@@ -21,7 +21,8 @@ from services.common.errors import (
 from services.common.metrics import REGISTRY
 from services.common.rpc.deadlines import deadline, remaining
 from services.common.telemetry import tracing, watch
-from services.orchestrator.graph.executor import NodeFailed, Step, Trace, calling, execute
+from services.orchestrator.graph.executor import Step, Trace, calling, execute
+from services.orchestrator.graph.patience import NodeFailed
 
 
 async def ignore(step, ms):

@@ -15,10 +15,11 @@ from services.catalog.reading import FactAt, document_edges, fact_extents_at
 from services.common.moment import OPEN_END, OPEN_START, Moment, Span
 from services.orchestrator.graph.answer import Answer, Citation, Event, Question
 from services.orchestrator.graph.citing import cite_fact
-from services.orchestrator.graph.executor import NodeFailed, together
+from services.orchestrator.graph.executor import together
 from services.orchestrator.graph.facts import canonical
 from services.orchestrator.graph.matching import without_time
 from services.orchestrator.graph.nodes import Nodes
+from services.orchestrator.graph.patience import NodeFailed
 from services.orchestrator.graph.run import answer
 from services.orchestrator.graph.search import query_vector
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 from prometheus_client import Counter, Histogram
@@ -15,6 +16,7 @@ from services.common.errors import AlmanacError, DeadlineExceeded, Internal, Mom
 from services.common.metrics import REGISTRY, SECONDS
 from services.common.rpc.deadlines import deadline
 from services.common.telemetry import spanning
+from services.orchestrator.graph.patience import NodeFailed, Patience
 
 STEP_SECONDS = Histogram("almanac_step_seconds", "Seconds a step took.", ("step",), buckets=SECONDS, registry=REGISTRY)
 STEP_RETRIES = Counter("almanac_step_retries", "Tries of a step after its first.", ("step",), registry=REGISTRY)
@@ -23,14 +25,6 @@ STEP_FALLBACKS = Counter("almanac_step_fallbacks", "Steps whose fallback had to 
 Result = TypeVar("Result")
 Results = Mapping[str, Any]
 """What the steps before gave, by step name; a step that was passed over gave None."""
-
-
-class NodeFailed(Exception):
-    """A node did not do its part; the step falls back if it can."""
-
-    def __init__(self, node: str, error: AlmanacError) -> None:
-        super().__init__(f"{node}: {error.detail}")
-        self.node, self.error = node, error
 
 
 @contextmanager
@@ -50,7 +44,10 @@ def always(_: Results) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step. Without a fallback its failure is the whole graph's. `seconds` bound all its tries together."""
+    """One step. Without a fallback its failure is the whole graph's.
+
+    `seconds` bound all its tries together, each time anew where a node that was away is asked once more.
+    """
 
     name: str
     run: Callable[[Results], Awaitable[Any]]
@@ -114,8 +111,11 @@ Observe = Callable[[str, float], Awaitable[None]]
 """Told of each finished step and its milliseconds."""
 
 
-async def execute(steps: Sequence[Step], trace: Trace, observe: Observe) -> dict[str, Any]:
+async def execute(
+    steps: Sequence[Step], trace: Trace, observe: Observe, patience: Patience | None = None
+) -> dict[str, Any]:
     """Run the graph; its results by step name. A step that fails without fallback cancels the rest and raises."""
+    patience = patience or Patience()
     results: dict[str, Any] = {}
     done = {step.name: asyncio.Event() for step in steps}
 
@@ -124,7 +124,7 @@ async def execute(steps: Sequence[Step], trace: Trace, observe: Observe) -> dict
             await done[need].wait()
         if step.when(results):
             with trace.taking(step) as taken:
-                results[step.name] = await _try(step, results, trace, taken)
+                results[step.name] = await _try(step, results, trace, taken, patience)
             await observe(step.name, taken.ms)
         else:
             results[step.name] = None
@@ -139,10 +139,9 @@ async def execute(steps: Sequence[Step], trace: Trace, observe: Observe) -> dict
     return results
 
 
-async def _try(step: Step, results: Results, trace: Trace, taken: Taken) -> Any:
+async def _try(step: Step, results: Results, trace: Trace, taken: Taken, patience: Patience) -> Any:
     try:
-        with deadline(step.seconds):
-            return await _within(step, results, taken)
+        return await patience.call(step.node, partial(_within, step, results, taken))
     except NodeFailed as failure:
         if step.fallback is None:
             raise failure.error from None
@@ -157,8 +156,9 @@ async def _try(step: Step, results: Results, trace: Trace, taken: Taken) -> Any:
 async def _within(step: Step, results: Results, taken: Taken) -> Any:
     """The tries of a step. The node's own deadline comes first; the timeout is for one that does not keep it."""
     try:
-        async with asyncio.timeout(step.seconds):
-            return await _tries(step, results, taken)
+        with deadline(step.seconds):
+            async with asyncio.timeout(step.seconds):
+                return await _tries(step, results, taken)
     except TimeoutError:
         late = DeadlineExceeded(f"{step.name} took longer than {step.seconds:g} s")
         raise NodeFailed(step.node, late) from None

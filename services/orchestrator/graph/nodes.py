@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import grpc
 
@@ -17,6 +17,7 @@ from services.common.nodes.generator import Generator
 from services.common.nodes.retriever import Retriever
 from services.common.rpc.client import channel
 from services.common.settings import Settings
+from services.orchestrator.graph.patience import Patience
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class Nodes:
     features: Features
     generator: Generator
     channels: tuple[grpc.aio.Channel, ...] = ()
+    patience: Patience = field(default_factory=Patience)
 
     async def close(self) -> None:
         for line in self.channels:
@@ -48,4 +50,5 @@ def connect(settings: Settings, catalog: Database) -> Nodes:
         FeaturesClient(features),
         GeneratorClient(generator),
         lines,
+        Patience(settings.patience_seconds),
     )

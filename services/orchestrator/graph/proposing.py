@@ -8,10 +8,10 @@ from dataclasses import replace
 from services.common.rpc.deadlines import deadline
 from services.orchestrator.graph.answer import Question
 from services.orchestrator.graph.evidence import MOST_PASSAGES
-from services.orchestrator.graph.executor import NodeFailed
 from services.orchestrator.graph.facts import find_fact
 from services.orchestrator.graph.finding import find_evidence
 from services.orchestrator.graph.nodes import Nodes
+from services.orchestrator.graph.patience import NodeFailed
 from services.orchestrator.graph.search import find_passages, query_vector
 from services.orchestrator.graph.timing import proposed, speaks_of_time
 

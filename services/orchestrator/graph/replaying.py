@@ -11,8 +11,9 @@ from services.catalog.records import Generation
 from services.catalog.state import all_generations, live_generation
 from services.common.errors import Conflict
 from services.orchestrator.graph.answer import Answer, Event, Question
-from services.orchestrator.graph.executor import NodeFailed, calling
+from services.orchestrator.graph.executor import calling
 from services.orchestrator.graph.nodes import Nodes
+from services.orchestrator.graph.patience import NodeFailed
 from services.orchestrator.graph.run import answer
 
 What = Literal["generation", "models", "nodes", "passages", "features", "fact", "evidence", "prompt", "text"]

@@ -19,10 +19,11 @@ from services.common.rpc.deadlines import deadline
 from services.common.telemetry import trace_id
 from services.orchestrator.graph.answer import Answer, Emit, Event, Question
 from services.orchestrator.graph.citing import basis, cite_fact
-from services.orchestrator.graph.executor import NodeFailed, Results, Step, Trace, execute
+from services.orchestrator.graph.executor import Results, Step, Trace, execute
 from services.orchestrator.graph.facts import find_fact
 from services.orchestrator.graph.finding import Evidence, find_evidence
 from services.orchestrator.graph.nodes import Nodes
+from services.orchestrator.graph.patience import NodeFailed
 from services.orchestrator.graph.ranking import SECONDS as RANK_SECONDS
 from services.orchestrator.graph.search import SearchHit, depth, find_passages, query_vector, rank_passages
 from services.orchestrator.graph.writing import Written, write
@@ -82,7 +83,7 @@ class _Answering:
 
     async def run(self) -> Answer:
         with deadline(ANSWER_SECONDS):
-            results = await execute(self.steps(), self._trace, self._observe)
+            results = await execute(self.steps(), self._trace, self._observe, self._nodes.patience)
         fact: FactAt | None = results["facts"]
         written = results["generate"] if fact is None else await self._tell(fact)
         return self._answer(written, results)

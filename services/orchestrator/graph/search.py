@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from types import MappingProxyType
 
 import numpy as np
@@ -19,8 +20,9 @@ from services.common.nodes.encoder import TextKind
 from services.common.nodes.retriever import Hit, Query, Stage, Target
 from services.common.nodes.scope import Scope
 from services.common.rpc.deadlines import deadline
-from services.orchestrator.graph.executor import NodeFailed, calling
+from services.orchestrator.graph.executor import calling
 from services.orchestrator.graph.nodes import Nodes
+from services.orchestrator.graph.patience import NodeFailed
 from services.orchestrator.graph.ranking import DEPTH, Feature, Weights, features_at, weighed
 from services.orchestrator.graph.ranking import SECONDS as RANK_SECONDS
 
@@ -79,15 +81,17 @@ async def search(
     """
     degraded: list[str] = []
     began = time.perf_counter()
-    with deadline(SECONDS):
+    patiently = nodes.patience.call
+    with deadline(SECONDS + nodes.patience.seconds):
         try:
-            vector = await query_vector(nodes, generation, text)
+            vector = await patiently("encoder", partial(query_vector, nodes, generation, text))
         except NodeFailed:
             vector = None
             degraded.append("encoder")
         encoded = time.perf_counter()
         try:
-            passages = await find_passages(nodes, scope, text, vector, depth(limit, weights), filters)
+            finding = partial(find_passages, nodes, scope, text, vector, depth(limit, weights), filters)
+            passages = await patiently("retriever", finding)
         except NodeFailed as failure:
             raise failure.error from None
         retrieved = time.perf_counter()

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from services.common.nodes.generator import Chunk, Prompt
 from services.common.rpc.deadlines import deadline
 from services.orchestrator.graph.answer import Citation, Emit, Event, Grounding, Question
-from services.orchestrator.graph.executor import NodeFailed, Trace, calling
+from services.orchestrator.graph.executor import Trace, calling
 from services.orchestrator.graph.finding import Evidence
 from services.orchestrator.graph.grounding import Evidence as Numbered
 from services.orchestrator.graph.grounding import Grounder
 from services.orchestrator.graph.nodes import Nodes
+from services.orchestrator.graph.patience import NodeFailed
 from services.orchestrator.graph.prompt import build_messages, digest
 
 NAME_SECONDS, GENERATE_SECONDS = 5.0, 40.0
