@@ -50,10 +50,20 @@ def create(tx: Connection, tenant: str, collection: str, request: Mapping[str, A
     return answer_id
 
 
-def request(tx: Connection, answer_id: str) -> Mapping[str, Any] | None:
-    """What was asked, if it still waits for its answer."""
-    query = select(answers.c.request).where(answers.c.answer_id == answer_id, answers.c.state == ASKED)
+def request(tx: Connection, answer_id: str, attempt: int) -> Mapping[str, Any] | None:
+    """What was asked, if it still waits for this attempt to answer it."""
+    mine = (answers.c.answer_id == answer_id, answers.c.attempt == attempt, answers.c.state == ASKED)
+    query = select(answers.c.request).where(*mine)
     found: Mapping[str, Any] | None = tx.execute(query).scalar_one_or_none()
+    return found
+
+
+def asked(tx: Connection, tenant: str, answer_id: str) -> Mapping[str, Any]:
+    """What was asked, whether or not it has been answered. Raises AnswerNotFound."""
+    query = select(answers.c.request).where(answers.c.tenant == tenant, answers.c.answer_id == answer_id)
+    found: Mapping[str, Any] | None = tx.execute(query).scalar_one_or_none()
+    if found is None:
+        raise AnswerNotFound(f"there is no answer {answer_id[:64]!r}")
     return found
 
 
@@ -71,6 +81,12 @@ def record(tx: Connection, answer_id: str, attempt: int, state: str, found: Mapp
         .values(state=state, record=dict(found))
     )
     return bool(written.rowcount)
+
+
+def give_up(tx: Connection, before: int, problem: Mapping[str, Any]) -> int:
+    """End what was asked before an instant and is still without an outcome; how many answers that were."""
+    late = (answers.c.state == ASKED, answers.c.created_at < before)
+    return tx.execute(update(answers).where(*late).values(state=FAILED, record=dict(problem))).rowcount
 
 
 def outcome(tx: Connection, answer_id: str) -> tuple[str, Mapping[str, Any]] | None:

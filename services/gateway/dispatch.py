@@ -6,7 +6,9 @@ Whoever answers, the client sees no text twice and always either `done` or `erro
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -38,6 +40,9 @@ _RECORD_SECONDS = 1.0
 Answering = Callable[[Question, Emit], Awaitable[None]]
 """Tells every event of an answer, `done` or `error` last; never raises."""
 
+Outcome = tuple[str, Mapping[str, Any]]
+"""How an answer ended: its state and its record."""
+
 RunGraph = Callable[[Nodes, Question, Emit, str], Awaitable[Answer]]
 
 
@@ -66,29 +71,40 @@ class Dispatcher:
 
     async def answer(self, question: Question, emit: Emit) -> None:
         """Answer a question whose row is in the catalog."""
-        asked = _Asked(self, question, emit)
+        await self._tell(_Asked(self, question, emit))
+
+    async def follow(self, question: Question, emit: Emit) -> None:
+        """Tell all of an answer that was asked before; one that nobody works on any more is finished."""
+        await self._tell(_Asked(self, question, emit, before=True))
+
+    async def _tell(self, asked: _Asked) -> None:
         try:
             with deadline(self.seconds):
                 async with asyncio.timeout(self.seconds):
                     await asked.answer()
+        except asyncio.CancelledError:
+            await asked.leave()
+            raise
         except TimeoutError:
             await asked.fail(DeadlineExceeded(f"the answer took longer than {self.seconds:g} s"))
         except OperationalError:
-            log.exception("catalog_failed", answer_id=question.answer_id)
+            log.exception("catalog_failed", answer_id=asked.answer_id)
             await asked.fail(Unavailable("the catalog does not answer; the gateway's log says why"))
         except AlmanacError as error:
             await asked.fail(error)
         except Exception:
-            log.exception("answer_failed", answer_id=question.answer_id)
+            log.exception("answer_failed", answer_id=asked.answer_id)
             await asked.fail(Internal("the answer failed unexpectedly; the gateway's log says why"))
 
 
 class _Asked:
-    """One question on its way to its answer."""
+    """One question on its way to its answer. before: it was sent to a worker by another request."""
 
-    def __init__(self, dispatcher: Dispatcher, question: Question, emit: Emit) -> None:
-        self._by, self._question, self._emit = dispatcher, question, emit
-        self._id = question.answer_id
+    def __init__(self, dispatcher: Dispatcher, question: Question, emit: Emit, before: bool = False) -> None:
+        self._by, self._question, self._emit, self._before = dispatcher, question, emit, before
+        self.answer_id = self._id = question.answer_id
+        self._stream = dispatcher.broker.stream(self._id)
+        self._reader = uuid.uuid4().hex if before else ""
         self._attempt = 1
         self._position = "0"
         self._told = ""
@@ -101,14 +117,27 @@ class _Asked:
             await self._here(lost)
 
     async def fail(self, error: AlmanacError) -> None:
-        """The end, badly; recorded if that can be done in no time."""
-        problem = error.problem()
+        """The end, badly, unless it has ended well meanwhile."""
+        await self._tell_end(await self._end(error))
+
+    async def leave(self) -> None:
+        """The client is gone. Where no other reader has come, the answer ends, and whoever works on it stops."""
+        with suppress(*FAILURES):
+            if await self._stream.followed(self._reader):
+                return
+        await self._end(Unavailable("the client has left"))
+
+    async def _end(self, error: AlmanacError) -> Outcome:
+        """How the answer ended: with this error, if it had not; on record, if that can be done in no time."""
+        failed = answers.FAILED, error.problem()
         try:
             async with asyncio.timeout(_RECORD_SECONDS):
-                await asyncio.to_thread(self._record, answers.FAILED, problem)
-        except (OperationalError, TimeoutError) as failure:
-            log.error("answer_not_recorded", answer_id=self._id, reason=str(failure))
-        await self._tell(Event("error", {"problem": problem}))
+                ended = await asyncio.to_thread(self._close, failed)
+                await self._stream.admit(self._attempt + 1)
+                return ended
+        except (OperationalError, *FAILURES) as failure:
+            log.error("answer_not_ended", answer_id=self._id, reason=str(failure))
+            return failed
 
     async def _through_workers(self) -> str | None:
         """None once the answer has ended; else what was lost: the workers, or the broker."""
@@ -116,10 +145,8 @@ class _Asked:
             for attempt in range(WORKERS):
                 if attempt and await self._take_over():
                     return None
-                stream = self._by.broker.stream(self._id)
-                await stream.admit(self._attempt)
-                await self._by.broker.send_answer(self._id, self._attempt)
-                if await self._relay(stream):
+                await self._send(attempt)
+                if await self._relay():
                     return None
                 self._by.metrics.redispatched.inc()
                 log.warning("worker_silent", answer_id=self._id, attempt=self._attempt)
@@ -128,13 +155,26 @@ class _Asked:
             return "broker"
         return "worker"
 
-    async def _relay(self, stream: AnswerStream) -> bool:
+    async def _send(self, attempt: int) -> None:
+        """Have a worker answer: the first one, or one after it, which goes on from what the client has."""
+        if self._before and not attempt:
+            await self._stream.follow(self._reader)
+            return
+        await self._stream.admit(self._attempt)
+        if attempt:
+            for position, event in await self._stream.rest(self._position):
+                self._position = position
+                await self._tell(event)
+            await self._stream.hand_over(self._told)
+        await self._by.broker.send_answer(self._id, self._attempt)
+
+    async def _relay(self) -> bool:
         """Tell what the stream tells, to its last event; False once it has been silent for too long."""
         clock = asyncio.get_running_loop().time
         heard = clock()
         while True:
             try:
-                async for position, event in stream.read(min(_POLL_SECONDS, self._by.silence), self._position):
+                async for position, event in self._stream.read(min(_POLL_SECONDS, self._by.silence), self._position):
                     self._position, heard = position, clock()
                     if await self._tell(event):
                         return True
@@ -146,16 +186,20 @@ class _Asked:
         """Run the graph in this process, without what was lost."""
         if await self._take_over():
             return
+        if lost == "worker":
+            with suppress(*FAILURES):
+                await self._stream.admit(self._attempt)
         found = await self._by.run(self._by.nodes, self._question, self._tell_quietly, self._told)
         answer = replace(found, degraded=(*found.degraded, lost)).to_json()
-        await asyncio.to_thread(self._record, answers.DONE, answer)
-        await self._tell(Event("done", {"answer": answer}))
+        await self._tell_end(await asyncio.to_thread(self._close, (answers.DONE, answer)))
 
     async def _take_over(self) -> bool:
         """Fence whoever works on the answer; True if somebody had finished it, which is then told."""
         self._attempt, outcome = await asyncio.to_thread(self._fence)
-        if outcome is None:
-            return False
+        return outcome is not None and await self._tell_end(outcome)
+
+    async def _tell_end(self, outcome: Outcome) -> bool:
+        """Tell how the answer ended, and what the client lacks of its text."""
         state, record = outcome
         if state == answers.FAILED:
             return await self._tell(Event("error", {"problem": record}))
@@ -179,7 +223,7 @@ class _Asked:
         if event.kind == "citation":
             self._cited.append(event.data)
         elif event.kind == "text":
-            if not self._told:
+            if not (self._told or self._before):
                 metrics.first_text_seconds.observe(asyncio.get_running_loop().time() - self._began)
             self._told += event.data["text"]
         elif event.kind == "done":
@@ -191,10 +235,12 @@ class _Asked:
     def _catalog(self) -> Database:
         return self._by.nodes.catalog
 
-    def _fence(self) -> tuple[int, tuple[str, Mapping[str, Any]] | None]:
+    def _fence(self) -> tuple[int, Outcome | None]:
         with self._catalog.write() as tx:
             return answers.next_attempt(tx, self._id), answers.outcome(tx, self._id)
 
-    def _record(self, state: str, found: Mapping[str, Any]) -> bool:
+    def _close(self, outcome: Outcome) -> Outcome:
+        """Record the outcome; the one there is where the answer has ended already."""
         with self._catalog.write() as tx:
-            return events.record_answer(tx, self._id, self._attempt, state, found, now())
+            recorded = events.record_answer(tx, self._id, self._attempt, *outcome, now())
+            return outcome if recorded else answers.outcome(tx, self._id) or outcome

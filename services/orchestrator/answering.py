@@ -21,8 +21,8 @@ log = structlog.get_logger()
 
 
 async def work(nodes: Nodes, stream: AnswerStream, answer_id: str, attempt: int) -> None:
-    """Answer, unless somebody has already; stops without a word once a later attempt has taken over."""
-    asked = await asyncio.to_thread(_asked, nodes.catalog, answer_id)
+    """Answer, unless it has ended or is for a later attempt; stops without a word once one has taken over."""
+    asked = await asyncio.to_thread(_asked, nodes.catalog, answer_id, attempt)
     if asked is None:
         return
     try:
@@ -64,9 +64,9 @@ async def _answer(nodes: Nodes, stream: AnswerStream, question: Question, attemp
         await emit(last)
 
 
-def _asked(catalog: Database, answer_id: str) -> Any:
+def _asked(catalog: Database, answer_id: str, attempt: int) -> Any:
     with catalog.read() as tx:
-        return answers.request(tx, answer_id)
+        return answers.request(tx, answer_id, attempt)
 
 
 def _record(catalog: Database, answer_id: str, attempt: int, state: str, found: dict[str, Any]) -> bool:

@@ -10,14 +10,17 @@ from celery import Celery, Task
 from celery.signals import worker_shutting_down
 
 from pipelines.aggregate import Aggregator
+from services.catalog import answers
 from services.catalog.distributions import roll_up
 from services.catalog.orphans import sweep_orphans
+from services.common.errors import Unavailable
+from services.common.moment import now
 from services.common.probe import BEAT
 from services.orchestrator import advancing, answering, uploads
 from services.orchestrator.counting import Counting
 from services.orchestrator.following import Following
 from services.orchestrator.graph.names import ADVANCE_TASK, ANSWER_QUEUE, ANSWER_TASK, INGEST_QUEUE, INGEST_TASK
-from services.orchestrator.graph.stream import AnswerStream
+from services.orchestrator.graph.stream import KEPT_SECONDS, AnswerStream
 from services.orchestrator.ingesting import Ingestion, Policy
 from services.orchestrator.maintaining import workers
 from services.orchestrator.runtime import Runtime
@@ -25,6 +28,7 @@ from services.orchestrator.settings import WorkerSettings
 from services.orchestrator.sweeping import Sweeper
 
 _BEAT_SECONDS = 5.0
+_GIVEN_UP = Unavailable("whoever worked on the answer went away without a word; ask again")
 
 
 def create_app(settings: WorkerSettings) -> Celery:
@@ -80,6 +84,7 @@ def _tidy(runtime: Runtime) -> None:
     sweep_orphans(runtime.catalog, runtime.pipeline.files)
     with runtime.catalog.write() as tx:
         roll_up(tx)
+        answers.give_up(tx, now() - KEPT_SECONDS * 1_000_000, _GIVEN_UP.problem())
 
 
 async def _beat(file: Path) -> None:

@@ -19,9 +19,10 @@ from services.catalog.commit import Recorder
 from services.catalog.engine import Database
 from services.catalog.records import DocumentIn, Generation, PassageIn
 from services.catalog.state import VIEWS, ensure_generation, index_reader, set_watermark, view_reader
-from services.common.moment import OPEN_END, OPEN_START, Extent, Moment, Span
-from services.common.nodes.features import FeatureRow
-from services.common.nodes.retriever import Found, Hit, Query, Stage, Target
+from services.common.errors import NotFound
+from services.common.moment import OPEN_END, OPEN_START, Extent, Moment, Span, now
+from services.common.nodes.features import FeatureRow, ViewState
+from services.common.nodes.retriever import Found, Hit, Query, Stage, Standing, Target
 from services.common.nodes.scope import Scope
 from services.gateway.app import create_app
 from services.gateway.context import Context
@@ -59,14 +60,18 @@ def document() -> DocumentIn:
 
 
 class OnePassage:
-    """A retriever that finds the catalog's one passage, and remembers what it was asked."""
+    """A retriever that finds the catalog's one passage, and remembers what it was asked.
 
-    def __init__(self) -> None:
+    `recorded_at`: to moments before, it shows nothing.
+    """
+
+    def __init__(self, recorded_at: int = 0) -> None:
         self.queries: list[Query] = []
+        self.recorded_at = recorded_at
 
     async def search(self, query: Query) -> Found:
         self.queries.append(query)
-        if query.target is Target.QUESTIONS:
+        if query.target is Target.QUESTIONS or query.scope.moment.known_at < self.recorded_at:
             return Found([])
         row = document()
         passage = row.passage_id(query.scope.tenant, query.scope.collection, row.passages[0])
@@ -74,16 +79,40 @@ class OnePassage:
         hit = Hit(passage, row.doc_id, 0.5, 0.9, 1.5, everywhere, dense_rank=1, lexical_rank=2)
         return Found([hit], [Stage("dense", "codes", 1, 3, 0.25)])
 
+    async def standing(self, generation: str) -> Standing | None:
+        return None
+
 
 class NothingKnown:
-    """A features node without a row."""
+    """A features node whose views are there, but no row."""
 
     async def read(self, scope: Scope, view: str, entities: Sequence[str], online: bool = False) -> list[FeatureRow]:
         return [FeatureRow(entity) for entity in entities]
 
+    async def training(
+        self, tenant: str, collection: str, view: str, asked: Sequence[tuple[str, int]]
+    ) -> list[FeatureRow]:
+        self._find(view)
+        return [FeatureRow(entity) for entity, _ in asked]
 
-def nodes_over(catalog: Database) -> Nodes:
-    return Nodes(catalog, FakeEncoder(), OnePassage(), NothingKnown(), FakeGenerator())  # type: ignore[arg-type]
+    async def materialize(self, view: str) -> int:
+        self._find(view)
+        return now()
+
+    async def apply(self, dry_run: bool) -> list[str]:
+        return []
+
+    async def describe(self, tenant: str, view: str = "", statistics: bool = False) -> list[ViewState]:
+        return [ViewState(name, 0, 0, 0, {}, OPEN_START, ()) for name in VIEWS]
+
+    def _find(self, view: str) -> None:
+        if view not in VIEWS:
+            raise NotFound(f"there is no feature view {view!r}")
+
+
+def nodes_over(catalog: Database, generator: FakeGenerator | None = None, recorded_at: int = 0) -> Nodes:
+    parts = (FakeEncoder(), OnePassage(recorded_at), NothingKnown(), generator or FakeGenerator())
+    return Nodes(catalog, *parts)  # type: ignore[arg-type]
 
 
 def said(question: Question, text: str, *citations: Citation, **changed: Any) -> Answer:
@@ -124,6 +153,7 @@ class MemoryStream:
         self.events: list[Event] = []
         self.attempt = 0
         self.cut: Exception | None = None
+        self.told, self.reader = "", ""
         self._changed = asyncio.Condition()
 
     async def admit(self, attempt: int) -> None:
@@ -136,8 +166,20 @@ class MemoryStream:
             self.events.append(event)
             self._changed.notify_all()
 
+    async def hand_over(self, text: str) -> None:
+        self.told = text
+
     async def released(self) -> str:
-        return "".join(event.data["text"] for event in self.events if event.kind == "text")
+        return self.told
+
+    async def follow(self, reader: str) -> None:
+        self.reader = reader
+
+    async def followed(self, reader: str) -> bool:
+        return self.reader not in ("", reader)
+
+    async def rest(self, after: str) -> list[tuple[str, Event]]:
+        return [(str(place + 1), event) for place, event in enumerate(self.events) if place >= int(after)]
 
     async def read(self, silence: float, after: str = "0") -> AsyncIterator[tuple[str, Event]]:
         position = int(after)
@@ -200,9 +242,9 @@ class MemoryBroker:
             raise RedisConnectionError("nobody is there")
 
 
-def ask(catalog: Database, text: str = "When did the harbour open?") -> Question:
+def ask(catalog: Database, text: str = "When did the harbour open?", at: Moment | None = None) -> Question:
     """A question whose row is in the catalog."""
-    question = Question("", "local", COLLECTION, text, Moment(2, 2), GENERATION)
+    question = Question("", "local", COLLECTION, text, at or Moment(2, 2), GENERATION)
     with catalog.write() as tx:
         answer_id = answers.create(tx, "local", COLLECTION, question.to_json())
     return Question.from_json({**question.to_json(), "answer_id": answer_id})

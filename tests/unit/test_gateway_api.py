@@ -54,7 +54,10 @@ def events_in(text):
         if block.startswith(":"):
             found.append((":", block))
             continue
-        name, data = block.split("\n", 1)
+        _, *event = block.split("\n")
+        if not event:  # the id alone, before the first event
+            continue
+        name, data = event
         found.append((name.removeprefix("event: "), json.loads(data.removeprefix("data: "))))
     return found
 
@@ -92,7 +95,7 @@ async def test_the_question_is_pinned_to_one_moment_and_committed_before_it_is_a
 
     async def answer(question, emit):
         with app.state.context.catalog.read() as tx:
-            asked.append((question, answers.request(tx, question.answer_id)))
+            asked.append((question, answers.request(tx, question.answer_id, 1)))
         await emit(Event("done", {"answer": said(question, "").to_json()}))
 
     async with gateway(tmp_path, answer) as app, client_of(app) as client:

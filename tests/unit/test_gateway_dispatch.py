@@ -191,6 +191,112 @@ async def test_an_answer_recorded_before_its_worker_fell_silent_is_told_from_the
     assert graph.prefixes == []
 
 
+async def test_text_lost_with_the_broker_is_not_told_again_by_the_next_worker(catalog):
+    question, handed_over = ask(catalog), []
+
+    async def forgotten(stream, answer_id, attempt):
+        if attempt == 1:
+            await stream.append(attempt, Event("text", {"text": "It opened"}))
+            await asyncio.sleep(SILENCE / 2)
+            broker.streams[answer_id].events[0] = Event("alive", {})
+            return
+        handed_over.append(await stream.released())
+        await stream.append(attempt, Event("text", {"text": " in 1901."}))
+        await stream.append(attempt, Event("done", {"answer": said(question, "It opened in 1901.").to_json()}))
+
+    broker = MemoryBroker(forgotten)
+    assert text_of(await events_of(catalog, broker, Graph(), question)) == "It opened in 1901."
+    assert handed_over == ["It opened"]
+
+
+async def test_text_between_the_last_look_and_the_fence_is_told_and_handed_over(catalog):
+    question, handed_over = ask(catalog), []
+
+    async def late(stream, answer_id, attempt):
+        if attempt == 1:
+            admit = stream.admit
+
+            async def admit_after_a_word(number):
+                await stream.append(1, Event("text", {"text": "It opened"}))
+                await admit(number)
+
+            stream.admit = admit_after_a_word
+            return
+        handed_over.append(await stream.released())
+        await stream.append(attempt, Event("text", {"text": " in 1901."}))
+        await stream.append(attempt, Event("done", {"answer": said(question, "It opened in 1901.").to_json()}))
+
+    assert text_of(await events_of(catalog, MemoryBroker(late), Graph(), question)) == "It opened in 1901."
+    assert handed_over == ["It opened"]
+
+
+async def left(catalog, broker, graph, question, tell="answer"):
+    """Ask, and leave once something is under way."""
+    told = asyncio.Event()
+
+    async def emit(event):
+        told.set()
+
+    dispatcher = Dispatcher(nodes_over(catalog), broker, Metrics(), 5.0, SILENCE, graph)
+    working = asyncio.ensure_future(getattr(dispatcher, tell)(question, emit))
+    if graph.forever:
+        await asyncio.sleep(SILENCE)
+    else:
+        await told.wait()
+    working.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await working
+
+
+def ended(catalog, question):
+    with catalog.read() as tx:
+        return answers.outcome(tx, question.answer_id)
+
+
+async def begins(stream, answer_id, attempt):
+    await stream.append(attempt, Event("text", {"text": "It opened"}))
+
+
+async def test_the_answer_of_a_client_that_leaves_ends_and_its_worker_stops(catalog):
+    question, broker = ask(catalog), MemoryBroker(begins)
+    await left(catalog, broker, Graph(), question)
+    state, problem = ended(catalog, question)
+    assert state == answers.FAILED and problem["detail"] == "the client has left"
+    with pytest.raises(Fenced):
+        await broker.stream(question.answer_id).append(1, Event("text", {"text": " in 1901."}))
+
+
+async def test_the_answer_of_a_client_that_leaves_ends_without_a_broker_too(catalog):
+    question, graph = ask(catalog), Graph(forever=True)
+    await left(catalog, MemoryBroker(down=True), graph, question)
+    assert graph.cancelled and ended(catalog, question)[0] == answers.FAILED
+
+
+async def test_a_client_that_comes_back_before_it_is_given_up_keeps_its_answer(catalog):
+    question, broker = ask(catalog), MemoryBroker(begins)
+    await broker.stream(question.answer_id).follow("another")
+    await left(catalog, broker, Graph(), question)
+    assert ended(catalog, question) is None
+    await left(catalog, broker, Graph(), question, "follow")
+    assert ended(catalog, question)[0] == answers.FAILED
+
+
+async def test_an_answer_that_ended_as_its_time_ran_out_is_told(catalog):
+    question = ask(catalog)
+
+    async def records_and_dies(stream, answer_id, attempt):
+        with catalog.write() as tx:
+            answers.record(tx, answer_id, attempt, answers.DONE, said(question, "It opened in 1901.").to_json())
+
+    told = []
+
+    async def emit(event):
+        told.append(event)
+
+    await Dispatcher(nodes_over(catalog), MemoryBroker(records_and_dies), Metrics(), 0.2, 5.0).answer(question, emit)
+    assert text_of(told) == "It opened in 1901." and kinds(told)[-1] == "done"
+
+
 async def test_a_failure_recorded_by_a_worker_is_told_from_the_record(catalog):
     question = ask(catalog)
     with catalog.write() as tx:

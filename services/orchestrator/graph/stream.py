@@ -20,11 +20,16 @@ HEARTBEAT_SECONDS = 0.5
 SILENCE_SECONDS = 2.0
 """A stream without an event for this long has lost its worker."""
 
+_PARTS = (":attempt", ":told", ":reader")
+"""Of the keys beside a stream."""
+
 _APPEND = """
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
-redis.call('XADD', KEYS[1], '*', 'attempt', ARGV[1], 'kind', ARGV[2], 'data', ARGV[3])
-redis.call('EXPIRE', KEYS[1], ARGV[4])
-redis.call('EXPIRE', KEYS[2], ARGV[4])
+for place = 3, #ARGV, 2 do
+    redis.call('XADD', KEYS[1], '*', 'attempt', ARGV[1], 'kind', ARGV[place], 'data', ARGV[place + 1])
+end
+redis.call('EXPIRE', KEYS[1], ARGV[2])
+redis.call('EXPIRE', KEYS[2], ARGV[2])
 return 1
 """
 
@@ -39,24 +44,34 @@ class AnswerStream:
     def __init__(self, redis: Redis, answer_id: str) -> None:
         self._redis = redis
         self._stream = f"almanac:answer:{answer_id}"
-        self._attempt = f"{self._stream}:attempt"
+        self._attempt, self._told, self._reader = (f"{self._stream}{part}" for part in _PARTS)
 
     async def admit(self, attempt: int) -> None:
         """From now on only this attempt may append."""
         await self._redis.set(self._attempt, attempt, ex=KEPT_SECONDS)
 
-    async def append(self, attempt: int, event: Event) -> None:
-        """Raises Fenced if a later attempt has been admitted."""
-        data = json.dumps(event.data, ensure_ascii=False)
-        keys_and_arguments = (self._stream, self._attempt, attempt, event.kind, data, KEPT_SECONDS)
+    async def hand_over(self, text: str) -> None:
+        """Tell the attempt that is admitted what of the answer's text the client has."""
+        await self._redis.set(self._told, text, ex=KEPT_SECONDS)
+
+    async def append(self, attempt: int, *events: Event) -> None:
+        """All of them or none. Raises Fenced if a later attempt has been admitted."""
+        told = [part for event in events for part in (event.kind, json.dumps(event.data, ensure_ascii=False))]
+        keys_and_arguments = (self._stream, self._attempt, attempt, KEPT_SECONDS, *told)
         if not await self._redis.eval(_APPEND, 2, *keys_and_arguments):  # type: ignore[misc]
             raise Fenced
 
     async def released(self) -> str:
-        """The text released so far, by whichever attempt."""
-        entries = await self._redis.xrange(self._stream)
-        events = [_event(fields) for _, fields in entries]
-        return "".join(event.data["text"] for event in events if event.kind == "text")
+        """The text that the client has of earlier attempts; it outlives their events, which a broker may lose."""
+        return str((await self._redis.get(self._told) or b"").decode())
+
+    async def follow(self, reader: str) -> None:
+        """From now on this reader is the one that the answer is for."""
+        await self._redis.set(self._reader, reader, ex=KEPT_SECONDS)
+
+    async def followed(self, reader: str) -> bool:
+        """Whether the answer is for another reader now."""
+        return await self._redis.get(self._reader) not in (None, reader.encode())
 
     async def read(self, silence: float = SILENCE_SECONDS, after: str = "0") -> AsyncIterator[tuple[str, Event]]:
         """(position, event) from `after` on, heartbeats too. Raises TimeoutError after `silence` seconds of none."""
@@ -69,10 +84,15 @@ class AnswerStream:
                 after = position.decode()
                 yield after, _event(fields)
 
+    async def rest(self, after: str) -> list[tuple[str, Event]]:
+        """(position, event) of all that is there beyond `after`, without waiting."""
+        entries = await self._redis.xrange(self._stream, f"({after}")
+        return [(position.decode(), _event(fields)) for position, fields in entries]
+
 
 async def forget(redis: Redis, answer_ids: Sequence[str]) -> None:
     """Drop what is kept of the answers; whoever still writes to one is fenced."""
-    keys = [f"almanac:answer:{answer_id}{part}" for answer_id in answer_ids for part in ("", ":attempt")]
+    keys = [f"almanac:answer:{answer_id}{part}" for answer_id in answer_ids for part in ("", *_PARTS)]
     if keys:
         await redis.delete(*keys)
 
