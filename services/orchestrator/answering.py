@@ -14,6 +14,7 @@ from services.common.errors import AlmanacError, Internal
 from services.common.moment import now
 from services.orchestrator.graph.answer import Event, Question
 from services.orchestrator.graph.nodes import Nodes
+from services.orchestrator.graph.outbox import Outbox
 from services.orchestrator.graph.run import answer
 from services.orchestrator.graph.stream import HEARTBEAT_SECONDS, AnswerStream, Fenced
 
@@ -27,9 +28,13 @@ async def work(nodes: Nodes, stream: AnswerStream, answer_id: str, attempt: int)
         return
     try:
         async with asyncio.TaskGroup() as group:
-            beating = group.create_task(_beat(stream, attempt))
-            await _answer(nodes, stream, Question.from_json(asked), attempt)
+            outbox = Outbox(stream, attempt)
+            group.create_task(outbox.run())
+            beating = group.create_task(_beat(outbox))
+            released = await stream.released() if attempt > 1 else ""
+            await _answer(nodes, outbox, Question.from_json(asked), attempt, released)
             beating.cancel()
+            outbox.close()
     except* Fenced:
         log.info("answer_taken_over", answer_id=answer_id, attempt=attempt)
     except* (RedisError, OSError) as failures:
@@ -37,22 +42,16 @@ async def work(nodes: Nodes, stream: AnswerStream, answer_id: str, attempt: int)
         log.warning("stream_lost", answer_id=answer_id, reason=str(failures.exceptions[0]))
 
 
-async def _beat(stream: AnswerStream, attempt: int) -> None:
+async def _beat(outbox: Outbox) -> None:
     while True:
-        await stream.append(attempt, Event("alive", {}))
+        await outbox.put(Event("alive", {}))
         await asyncio.sleep(HEARTBEAT_SECONDS)
 
 
-async def _answer(nodes: Nodes, stream: AnswerStream, question: Question, attempt: int) -> None:
-    async def emit(event: Event) -> None:
-        await stream.append(attempt, event)
-
+async def _answer(nodes: Nodes, outbox: Outbox, question: Question, attempt: int, released: str) -> None:
     try:
-        released = await stream.released() if attempt > 1 else ""
-        found = (await answer(nodes, question, emit, released)).to_json()
+        found = (await answer(nodes, question, outbox.put, released)).to_json()
         state, last = answers.DONE, Event("done", {"answer": found})
-    except (Fenced, RedisError):
-        raise
     except AlmanacError as error:
         state, found = answers.FAILED, error.problem()
         last = Event("error", {"problem": found})
@@ -61,7 +60,7 @@ async def _answer(nodes: Nodes, stream: AnswerStream, question: Question, attemp
         state, found = answers.FAILED, Internal("the answer failed unexpectedly; the worker's log says why").problem()
         last = Event("error", {"problem": found})
     if await asyncio.to_thread(_record, nodes.catalog, question.answer_id, attempt, state, found):
-        await emit(last)
+        await outbox.put(last)
 
 
 def _asked(catalog: Database, answer_id: str, attempt: int) -> Any:

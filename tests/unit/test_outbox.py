@@ -1,0 +1,65 @@
+"""Events on their way out of a worker: in order, none lost, many in one call, and stopped by a fence."""
+
+import asyncio
+
+import pytest
+
+from services.orchestrator.graph.answer import Event
+from services.orchestrator.graph.outbox import Outbox, joined
+from services.orchestrator.graph.stream import Fenced
+
+
+class SlowStream:
+    """Takes calls one at a time, each when it is let through."""
+
+    def __init__(self, fenced_after=99):
+        self.calls, self.fenced_after = [], fenced_after
+        self.through = asyncio.Event()
+
+    async def append(self, attempt, *events):
+        await self.through.wait()
+        if len(self.calls) >= self.fenced_after:
+            raise Fenced
+        self.calls.append([(event.kind, event.data.get("text")) for event in events])
+
+
+def text(piece):
+    return Event("text", {"text": piece})
+
+
+async def test_what_comes_while_a_call_is_under_way_goes_out_in_the_next():
+    stream = SlowStream()
+    outbox = Outbox(stream, 1)
+    sending = asyncio.create_task(outbox.run())
+    await outbox.put(text("It "))
+    await asyncio.sleep(0.01)
+    for event in (Event("step", {}), text("ope"), text("ned"), Event("done", {})):
+        await outbox.put(event)
+    outbox.close()
+    stream.through.set()
+    await sending
+    assert stream.calls == [[("text", "It ")], [("step", None), ("text", "opened"), ("done", None)]]
+
+
+async def test_a_fence_ends_the_sending():
+    stream = SlowStream(fenced_after=0)
+    stream.through.set()
+    outbox = Outbox(stream, 1)
+    await outbox.put(text("late"))
+    with pytest.raises(Fenced):
+        await asyncio.wait_for(outbox.run(), 5)
+
+
+async def test_it_ends_without_a_word_where_there_was_none():
+    outbox = Outbox(SlowStream(), 1)
+    outbox.close()
+    await asyncio.wait_for(outbox.run(), 5)
+
+
+def test_texts_are_joined_over_nothing_else():
+    told = joined([text("a"), Event("citation", {"n": 1}), text("b"), text("c")])
+    assert [(event.kind, event.data.get("text")) for event in told] == [
+        ("text", "a"),
+        ("citation", None),
+        ("text", "bc"),
+    ]
