@@ -71,6 +71,14 @@ class Stack:
 
         eventually(back, seconds, f"{name} did not come back\n{self.logs()}")
 
+    def restart(self) -> None:
+        """Stop every process and start all of them again over the same home."""
+        before = {name: process["pid"] for name, process in self.processes().items()}
+        self.almanac("down")
+        assert not [pid for pid in before.values() if pid and _alive(pid)], before
+        self.almanac("up", "--detach", "--port", str(self.port))
+        assert not set(before.values()) & {process["pid"] for process in self.processes().values()}
+
     def logs(self) -> str:
         """The last lines of every log."""
         tails = [f"--- {path.name}\n{path.read_text()[-1500:]}" for path in sorted(self.home.glob("logs/*.log"))]
