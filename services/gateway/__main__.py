@@ -10,6 +10,8 @@ from services.catalog import keys
 from services.catalog.engine import Database
 from services.common.process import begin
 from services.gateway.app import create_app
+from services.gateway.connections import Connections
+from services.gateway.draining import DrainingServer
 from services.gateway.locality import is_loopback
 from services.gateway.settings import GatewaySettings
 
@@ -18,16 +20,23 @@ def main() -> None:
     settings = GatewaySettings()
     begin("gateway", settings)
     require_key_beyond_loopback(settings)
+    app = create_app(settings)
     config = uvicorn.Config(
-        create_app(settings),
+        app,
         host=settings.host,
         port=settings.port,
+        http=_connections(settings).protocol(),
+        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=settings.shutdown_seconds,
     )
-    uvicorn.Server(config).run()
+    DrainingServer(config, settings.drain_seconds, lambda: setattr(app.state, "draining", True)).run()
+
+
+def _connections(settings: GatewaySettings) -> Connections:
+    return Connections(settings.head_seconds, settings.head_bytes, settings.stalled_seconds, settings.connections)
 
 
 def require_key_beyond_loopback(settings: GatewaySettings) -> None:

@@ -11,6 +11,7 @@ from services.gateway.context import Opened, open_context
 from services.gateway.document import describe_by
 from services.gateway.doorman import Doorman
 from services.gateway.metrics import Metrics
+from services.gateway.patience import Patience
 from services.gateway.problems import add_handlers
 from services.gateway.refusals import REFUSALS
 from services.gateway.routes import (
@@ -56,6 +57,8 @@ def create_app(settings: GatewaySettings, opened: Opened = open_context) -> Fast
     app = FastAPI(
         title="Almanac", description=DESCRIPTION, version="1", lifespan=lifespan, docs_url=None, redoc_url=None
     )
+    app.state.draining = False  # told to stop: it still answers, and has its clients leave
+    app.add_middleware(Patience, seconds=settings.body_seconds, rate=settings.body_rate)
     app.add_middleware(Doorman, metrics=metrics)
     add_handlers(app)
     describe_by(app)

@@ -26,14 +26,26 @@ class GatewaySettings(Settings):
     max_body_bytes: int = Field(1 * MIB, ge=1_024, description="Largest JSON body that holds no documents or facts.")
     max_upload_bytes: int = Field(64 * MIB, ge=1, description="Largest upload, all of its files together.")
     bulk_bytes: int = Field(1 * MIB, ge=1, description="Uploads from this size on are bulk: small ones pass them.")
+    head_bytes: int = Field(32 * 1024, ge=1_024, description="Largest head of a request, each field 32 bytes more.")
+    head_seconds: float = Field(10.0, gt=0, description="A request's head, or the next request, comes within this.")
+    body_seconds: float = Field(20.0, gt=0, description="A body comes within this time, and what `body_rate` adds.")
+    body_rate: int = Field(1_024, ge=1, description="For each so many bytes of it, a body may take a second longer.")
+    stalled_seconds: float = Field(30.0, gt=0, description="A client that takes nothing for so long is disconnected.")
+    connections: int = Field(1_000, ge=1, description="Open connections; beyond, the one longest idle is closed.")
     max_upload_files: int = Field(1_000, ge=1, description="Most files in one upload.")
     answer_seconds: float = Field(60.0, gt=0, description="Every answer ends, well or badly, within this time.")
     heartbeat_seconds: float = Field(5.0, gt=0, description="Longest silence on an event stream.")
+    resume_seconds: float = Field(
+        5.0, ge=0, description="How long an answer goes on whose stream was cut off, for its client to come back to it."
+    )
     gateway_threads: int = Field(32, ge=1, description="Threads that wait for the catalog and the broker.")
     rank_recency: float = Field(0.0, description="Weight of a document's recency beside the fused score (0 to 2).")
     rank_authority: float = Field(0.0, description="Weight of the `authority` that its metadata give it, 0 to 1.")
     rank_cited: float = Field(0.0, description="Weight of its citations per retrieval over 30 days.")
     rank_helpful: float = Field(0.0, description="Weight of the balance of its users' feedback, -1 to 1.")
+    drain_seconds: float = Field(
+        0.0, ge=0, description="How long, once told to stop, it takes requests, not ready, asking to connect elsewhere."
+    )
     require_key: bool = Field(False, description="Ask for a key on a loopback address too, before one was made.")
     limit_strategy: Strategy = Field(
         "token-bucket",

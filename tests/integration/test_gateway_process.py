@@ -29,9 +29,10 @@ def port():
 
 
 @pytest.fixture
-def process(port):
+def process(port, request):
     with tempfile.TemporaryDirectory() as home:
-        env = {**os.environ, "ALMANAC_HOME": home, "ALMANAC_PORT": str(port)}
+        settings = getattr(request, "param", {})
+        env = {**os.environ, "ALMANAC_HOME": home, "ALMANAC_PORT": str(port), **settings}
         started = subprocess.Popen([sys.executable, "-m", "services.gateway"], env=env, stderr=subprocess.PIPE)
         yield started
         started.kill()
@@ -57,6 +58,25 @@ def test_it_is_alive_but_not_ready_without_the_nodes_and_ends_in_order(process, 
     assert (ready.status_code, ready.json()["components"]["catalog"]) == (503, True)
     assert get(port, "/v1/collections").json() == {"collections": []}
     process.send_signal(signal.SIGTERM)
+    assert process.wait(SECONDS) in (0, -signal.SIGTERM)
+
+
+@pytest.mark.parametrize("process", [{"ALMANAC_DRAIN_SECONDS": "3"}], indirect=True)
+def test_told_to_stop_it_answers_a_while_not_ready_and_has_its_clients_leave(process, port):
+    assert "connection" not in get(port, "/healthz").headers
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.5)
+    left, ready = get(port, "/v1/collections"), get(port, "/readyz")
+    assert (left.status_code, left.headers["connection"], ready.status_code) == (200, "close", 503)
+    assert process.wait(SECONDS) in (0, -signal.SIGTERM)
+
+
+@pytest.mark.parametrize("process", [{"ALMANAC_DRAIN_SECONDS": "600"}], indirect=True)
+def test_told_twice_it_does_not_drain(process, port):
+    get(port, "/healthz")
+    for _ in range(2):
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
     assert process.wait(SECONDS) in (0, -signal.SIGTERM)
     assert b"Traceback" not in process.stderr.read()
 

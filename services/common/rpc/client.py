@@ -34,13 +34,17 @@ _KEEPALIVE = [
     ("grpc.http2.max_pings_without_data", 0),
 ]
 """A peer may go without a word: the connection is given up 20 s later, whether or not anybody calls."""
-_SPREAD = [("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}')]
-"""A name with several addresses (`dns:///encoder:8431`) is several nodes: every call goes to the next."""
+_SPREAD = [
+    ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}'),
+    ("grpc.dns_min_time_between_resolutions_ms", 1_000),
+]
+"""A name with several addresses (`dns:///encoder:8431`) is several nodes: every call goes to the next. Whenever one of
+them leaves, the name is looked up anew."""
 
 
 def channel(address: str, *options: tuple[str, Any]) -> Line:
     """A channel that reconnects within a second once the node is back, and that leaves a silent connection."""
-    spread = _SPREAD if address.startswith("dns:") else []
+    spread = _SPREAD if address.startswith(("dns:", "ipv4:", "ipv6:")) else []
     return tls.connect(address, [*OPTIONS, *_RECONNECT, *_KEEPALIVE, *spread, *options])
 
 

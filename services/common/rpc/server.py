@@ -32,6 +32,8 @@ _PINGS = [
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 1_000),
 ]
 """Clients may ask every second whether the node is still there."""
+_LEAVING = [("grpc.max_connection_age_ms", 30_000)]
+"""Clients connect anew so often, and find replicas that were added; calls in flight end where they are."""
 NO_DEADLINE_SECONDS = 3600.0
 
 
@@ -119,7 +121,8 @@ async def start(address: str, name: str, register: Callable[[grpc.aio.Server], N
         socket = Path(address.removeprefix("unix:"))
         socket.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         socket.unlink(missing_ok=True)
-    server = grpc.aio.server(interceptors=[_Doorman()], options=[*OPTIONS, *_PINGS])
+    leaving = [] if address.startswith("unix:") else _LEAVING
+    server = grpc.aio.server(interceptors=[_Doorman()], options=[*OPTIONS, *_PINGS, *leaving])
     register(server)
     servicer = health.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy import text
@@ -46,8 +46,8 @@ async def alive() -> dict[str, str]:
 
 
 @router.get("/readyz", responses=_SAID)
-async def ready(using: Using) -> JSONResponse:
-    """Whether the gateway can answer, and which components do."""
+async def ready(request: Request, using: Using) -> JSONResponse:
+    """Whether the gateway can answer and has not been told to stop, and which components answer."""
     probes: dict[str, Awaitable[bool]] = {
         "catalog": asyncio.to_thread(_catalog_answers, using),
         "broker": using.broker.alive(),
@@ -56,7 +56,7 @@ async def ready(using: Using) -> JSONResponse:
     }
     found = await asyncio.gather(*(_in_time(probe) for probe in probes.values()))
     components = dict(zip(probes, found, strict=True))
-    is_ready = all(components[name] for name in NEEDED)
+    is_ready = all(components[name] for name in NEEDED) and not request.app.state.draining
     told = {"ready": is_ready, "components": components}
     return JSONResponse(told) if is_ready else JSONResponse(told, 503, {"Retry-After": str(RETRY_SECONDS)})
 
