@@ -10,12 +10,15 @@ AlmanacError
 ├── Forbidden             403  the key, or where the request comes from, does not allow it
 ├── NotFound              404
 │   ├── CollectionNotFound, JobNotFound, AnswerNotFound, DocumentNotFound, ModelNotFound, KeyNotFound
+├── TooSlow               408  a request that did not come in the time allowed
 ├── Conflict              409  the state does not allow it
 ├── TooLarge              413  more bytes than allowed
 ├── RateLimited           429  more than the key or its tenant may have just now
+├── HeadTooLarge          431  more bytes before the body than allowed
 ├── Overloaded            503  come back later
 ├── Unavailable           503  something needed does not answer
-│   └── BehindWatermark        a reader has not yet applied the record asked for
+│   ├── BehindWatermark        a reader has not yet applied the record asked for
+│   └── DiskFull               no room where something is to be written
 ├── DeadlineExceeded      504  not done in the time allowed
 └── Internal              500  our fault
     ├── MomentViolation        a backend gave something the moment forbids; it was withheld
@@ -110,6 +113,10 @@ class KeyNotFound(NotFound):
     type, title = "key-not-found", "Key not found"
 
 
+class TooSlow(AlmanacError):
+    type, title, http_status, grpc_code = "too-slow", "Too slow", 408, StatusCode.DEADLINE_EXCEEDED
+
+
 class Conflict(AlmanacError):
     type, title, http_status, grpc_code = "conflict", "Conflict", 409, StatusCode.FAILED_PRECONDITION
 
@@ -122,6 +129,10 @@ class RateLimited(AlmanacError):
     type, title, http_status, grpc_code = "rate-limited", "Too many requests", 429, StatusCode.RESOURCE_EXHAUSTED
 
 
+class HeadTooLarge(AlmanacError):
+    type, title, http_status, grpc_code = "head-too-large", "Head too large", 431, StatusCode.OUT_OF_RANGE
+
+
 class Overloaded(AlmanacError):
     type, title, http_status, grpc_code = "overloaded", "Overloaded", 503, StatusCode.RESOURCE_EXHAUSTED
 
@@ -132,6 +143,10 @@ class Unavailable(AlmanacError):
 
 class BehindWatermark(Unavailable):
     type, title = "behind-watermark", "Not yet applied"
+
+
+class DiskFull(Unavailable):
+    type, title = "disk-full", "Disk full"
 
 
 class DeadlineExceeded(AlmanacError):

