@@ -40,7 +40,13 @@ REFUSALS = refuses(400, 401, 403, 429, 500, 503)
 ANSWERS = refuses(404, 504)
 """What any route that answers or searches may answer besides."""
 
+EVENT = {
+    "description": "Each of the server-sent events; comments among them say that the stream lives.",
+    "type": "object",
+    "required": ["data"],
+    "properties": {"event": TEXT, "id": TEXT, "data": {"type": "string", "contentMediaType": "application/json"}},
+}
 EVENTS: Responses = {
-    200: {"description": "In one piece, or as server-sent events.", "content": {"text/event-stream": {"schema": TEXT}}}
+    200: {"description": "In one piece, or as server-sent events.", "content": {"text/event-stream": {"schema": EVENT}}}
 }
 """That a route may answer with server-sent events too."""

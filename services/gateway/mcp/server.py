@@ -18,7 +18,7 @@ from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.shared.exceptions import MCPError
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from services.gateway.caller import hold_answer, identify
 from services.gateway.mcp.tools import TOOLS, Asking, Json
@@ -90,15 +90,21 @@ SERVER: Server[Any] = Server(
 
 
 class Exchange(Response):
-    """The response to one request, whose body it reads itself, up to `longest` bytes."""
+    """The response to one request with this body, which was read before: what is wrong with it on its way is told by
+    this gateway, as everywhere else."""
 
-    def __init__(self, longest: int) -> None:
+    def __init__(self, body: bytes) -> None:
         super().__init__()
-        self._longest = longest
+        self._given = body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        messages: list[Message] = [{"type": "http.request", "body": self._given, "more_body": False}]
+
+        async def again() -> Message:
+            return messages.pop() if messages else await receive()
+
         manager = StreamableHTTPSessionManager(
-            SERVER, json_response=True, stateless=True, max_request_body_size=self._longest
+            SERVER, json_response=True, stateless=True, max_request_body_size=len(self._given) + 1
         )
         async with manager.run():
-            await manager.handle_request(scope, receive, send)
+            await manager.handle_request(scope, again, send)
