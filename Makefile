@@ -12,7 +12,7 @@ PROTOS := $(wildcard services/protos/*.proto)
 export ALMANAC_DATA ?= ../shared/data
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test test-all test-torch test-vllm test-long lint type locks protos
+.PHONY: help setup demo up down test test-all test-torch test-vllm test-long lint type locks licences sbom audit protos
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -82,6 +82,15 @@ locks: setup ## Lock, with hashes, what the image of each service installs
 			*) extras="--extra $$target -c infra/constraints.txt";; esac; \
 		$(BIN)/uv pip compile -q pyproject.toml $$extras --generate-hashes --no-header \
 			--python-version 3.11 --python-platform linux -o $$lock || exit 1; done
+
+licences: setup ## List the licence of every package in the images (infra/licences.csv)
+	$(BIN)/python infra/supply.py licences
+
+sbom: setup ## Write a bill of materials (CycloneDX) for each image into build/sbom
+	$(BIN)/python infra/supply.py sbom
+
+audit: setup ## Ask what is known against the locked packages; says so where nobody can be asked
+	$(BIN)/python infra/supply.py audit
 
 protos: setup ## Regenerate the stubs of services/protos
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. $(PROTOS)
