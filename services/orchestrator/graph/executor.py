@@ -148,7 +148,8 @@ async def _try(step: Step, results: Results, trace: Trace, taken: Taken, patienc
         trace.lost(failure.node)
     taken.fell_back = True
     try:
-        return await step.fallback(results)
+        with deadline(step.seconds):
+            return await step.fallback(results)
     except NodeFailed as failure:
         raise failure.error from None
 
