@@ -24,6 +24,7 @@ from services.gateway.broker import FAILURES
 from services.gateway.metrics import Metrics
 from services.orchestrator.graph.answer import Answer, Emit, Event, Question
 from services.orchestrator.graph.nodes import Nodes
+from services.orchestrator.graph.released import Released
 from services.orchestrator.graph.run import answer as run_graph
 from services.orchestrator.graph.stream import SILENCE_SECONDS, AnswerStream
 
@@ -43,7 +44,7 @@ Answering = Callable[[Question, Emit], Awaitable[None]]
 Outcome = tuple[str, Mapping[str, Any]]
 """How an answer ended: its state and its record."""
 
-RunGraph = Callable[[Nodes, Question, Emit, str], Awaitable[Answer]]
+RunGraph = Callable[[Nodes, Question, Emit, Released], Awaitable[Answer]]
 
 
 class Dispatching(Protocol):
@@ -109,6 +110,7 @@ class _Asked:
         self._position = "0"
         self._told = ""
         self._cited: list[Mapping[str, Any]] = []
+        self._evidence: dict[int, Mapping[str, Any]] = {}
         self._began = asyncio.get_running_loop().time()
 
     async def answer(self) -> None:
@@ -165,7 +167,7 @@ class _Asked:
             for position, event in await self._stream.rest(self._position):
                 self._position = position
                 await self._tell(event)
-            await self._stream.hand_over(self._told)
+            await self._stream.hand_over(self._released)
         await self._by.broker.send_answer(self._id, self._attempt)
 
     async def _relay(self) -> bool:
@@ -189,13 +191,14 @@ class _Asked:
         if lost == "worker":
             with suppress(*FAILURES):
                 await self._stream.admit(self._attempt)
-        found = await self._by.run(self._by.nodes, self._question, self._tell_quietly, self._told)
+        found = await self._by.run(self._by.nodes, self._question, self._tell_quietly, self._released)
         answer = replace(found, degraded=(*found.degraded, lost)).to_json()
         await self._tell_end(await asyncio.to_thread(self._close, (answers.DONE, answer)))
 
     async def _take_over(self) -> bool:
         """Fence whoever works on the answer; True if somebody had finished it, which is then told."""
         self._attempt, outcome = await asyncio.to_thread(self._fence)
+        self._evidence = self._evidence if self._told else {}
         return outcome is not None and await self._tell_end(outcome)
 
     async def _tell_end(self, outcome: Outcome) -> bool:
@@ -212,17 +215,27 @@ class _Asked:
 
     async def _tell(self, event: Event) -> bool:
         """Pass an event on, unless the client knows it already; True if it is the last one."""
-        if event.kind == "alive" or (event.kind == "citation" and event.data in self._cited):
+        if event.kind == "alive" or (event.kind == "citation" and not self._is_new(event.data["citation"])):
             return False
         self._note(event)
         await self._emit(event)
         return event.kind in ("done", "error")
 
+    def _is_new(self, citation: Mapping[str, Any]) -> bool:
+        """Whether the client does not have it from an earlier attempt; what text there is rests on the newest."""
+        self._evidence[citation["n"]] = citation
+        known = citation in self._cited
+        self._cited += [] if known else [citation]
+        return not known
+
+    @property
+    def _released(self) -> Released:
+        """What the client has."""
+        return Released.of(self._told, list(self._evidence.values()))
+
     def _note(self, event: Event) -> None:
         metrics = self._by.metrics
-        if event.kind == "citation":
-            self._cited.append(event.data)
-        elif event.kind == "text":
+        if event.kind == "text":
             if not (self._told or self._before):
                 metrics.first_text_seconds.observe(asyncio.get_running_loop().time() - self._began)
             self._told += event.data["text"]

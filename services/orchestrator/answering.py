@@ -15,6 +15,7 @@ from services.common.moment import now
 from services.orchestrator.graph.answer import Event, Question
 from services.orchestrator.graph.nodes import Nodes
 from services.orchestrator.graph.outbox import Outbox
+from services.orchestrator.graph.released import NOTHING, Released
 from services.orchestrator.graph.run import answer
 from services.orchestrator.graph.stream import HEARTBEAT_SECONDS, AnswerStream, Fenced
 
@@ -31,7 +32,7 @@ async def work(nodes: Nodes, stream: AnswerStream, answer_id: str, attempt: int)
             outbox = Outbox(stream, attempt)
             group.create_task(outbox.run())
             beating = group.create_task(_beat(outbox))
-            released = await stream.released() if attempt > 1 else ""
+            released = await stream.released() if attempt > 1 else NOTHING
             await _answer(nodes, outbox, Question.from_json(asked), attempt, released)
             beating.cancel()
             outbox.close()
@@ -48,7 +49,7 @@ async def _beat(outbox: Outbox) -> None:
         await asyncio.sleep(HEARTBEAT_SECONDS)
 
 
-async def _answer(nodes: Nodes, outbox: Outbox, question: Question, attempt: int, released: str) -> None:
+async def _answer(nodes: Nodes, outbox: Outbox, question: Question, attempt: int, released: Released) -> None:
     try:
         found = (await answer(nodes, question, outbox.put, released)).to_json()
         state, last = answers.DONE, Event("done", {"answer": found})

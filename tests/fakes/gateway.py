@@ -31,6 +31,7 @@ from services.gateway.metrics import Metrics
 from services.gateway.settings import GatewaySettings
 from services.orchestrator.graph.answer import Answer, Citation, Emit, Event, Question
 from services.orchestrator.graph.nodes import Nodes
+from services.orchestrator.graph.released import NOTHING, Released
 from services.orchestrator.graph.stream import Fenced
 from tests.fakes.encoder import FakeEncoder
 from tests.fakes.generator import FakeGenerator
@@ -153,7 +154,7 @@ class MemoryStream:
         self.events: list[Event] = []
         self.attempt = 0
         self.cut: Exception | None = None
-        self.told, self.reader = "", ""
+        self.told, self.reader = NOTHING, ""
         self._changed = asyncio.Condition()
 
     async def admit(self, attempt: int) -> None:
@@ -166,10 +167,10 @@ class MemoryStream:
             self.events.append(event)
             self._changed.notify_all()
 
-    async def hand_over(self, text: str) -> None:
-        self.told = text
+    async def hand_over(self, released: Released) -> None:
+        self.told = released
 
-    async def released(self) -> str:
+    async def released(self) -> Released:
         return self.told
 
     async def follow(self, reader: str) -> None:

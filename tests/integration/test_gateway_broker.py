@@ -56,9 +56,9 @@ async def events_of(catalog, broker, question, meanwhile):
     async def emit(event):
         told.append(event)
 
-    async def graph(nodes, question, emit, prefix):
+    async def graph(nodes, question, emit, released):
         await emit(Event("text", {"text": " and here"}))
-        return said(question, f"{prefix} and here")
+        return said(question, f"{released.text} and here")
 
     dispatcher = Dispatcher(nodes_over(catalog), broker, Metrics(), 4 * LONG, SILENCE, graph)
     async with asyncio.timeout(3 * LONG):
@@ -95,7 +95,7 @@ async def test_a_silent_worker_is_replaced_after_the_released_text(catalog, brok
         first, second = (AnswerStream(redis, question.answer_id) for _ in range(2))
         await first.append(1, Event("text", {"text": "It "}))
         assert await task_from(redis, ANSWER_QUEUE) == ("almanac.answer", [question.answer_id, 2])
-        assert await second.released() == "It "
+        assert (await second.released()).text == "It "
         await second.append(2, Event("text", {"text": "opened."}))
         await second.append(2, Event("done", {"answer": said(question, "It opened.").to_json()}))
 

@@ -30,8 +30,8 @@ class Graph:
         self.text, self.error, self.forever = text, error, forever
         self.prefixes, self.cancelled = [], False
 
-    async def __call__(self, nodes, question, emit, prefix):
-        self.prefixes.append(prefix)
+    async def __call__(self, nodes, question, emit, released):
+        self.prefixes.append(released.text)
         if self.error:
             raise self.error
         try:
@@ -40,7 +40,7 @@ class Graph:
             self.cancelled = True
             raise
         await emit(Event("citation", {"citation": citation().to_json()}))
-        await emit(Event("text", {"text": self.text.removeprefix(prefix)}))
+        await emit(Event("text", {"text": self.text.removeprefix(released.text)}))
         return said(question, self.text, citation())
 
 
@@ -70,7 +70,7 @@ def worker(catalog, question, *pieces, silent_after=None, record=True, last=True
 
     async def work(stream, answer_id, attempt):
         try:
-            text = await stream.released() if attempt > 1 else ""
+            text = (await stream.released()).text
             await stream.append(attempt, Event("citation", {"citation": citation().to_json()}))
             for number, piece in enumerate(pieces):
                 if attempt == 1 and number == silent_after:
@@ -200,7 +200,7 @@ async def test_text_lost_with_the_broker_is_not_told_again_by_the_next_worker(ca
             await asyncio.sleep(SILENCE / 2)
             broker.streams[answer_id].events[0] = Event("alive", {})
             return
-        handed_over.append(await stream.released())
+        handed_over.append((await stream.released()).text)
         await stream.append(attempt, Event("text", {"text": " in 1901."}))
         await stream.append(attempt, Event("done", {"answer": said(question, "It opened in 1901.").to_json()}))
 
@@ -222,7 +222,7 @@ async def test_text_between_the_last_look_and_the_fence_is_told_and_handed_over(
 
             stream.admit = admit_after_a_word
             return
-        handed_over.append(await stream.released())
+        handed_over.append((await stream.released()).text)
         await stream.append(attempt, Event("text", {"text": " in 1901."}))
         await stream.append(attempt, Event("done", {"answer": said(question, "It opened in 1901.").to_json()}))
 

@@ -25,6 +25,7 @@ from services.orchestrator.graph.finding import Evidence, find_evidence
 from services.orchestrator.graph.nodes import Nodes
 from services.orchestrator.graph.patience import NodeFailed
 from services.orchestrator.graph.ranking import SECONDS as RANK_SECONDS
+from services.orchestrator.graph.released import NOTHING, Released
 from services.orchestrator.graph.search import SearchHit, depth, find_passages, query_vector, rank_passages
 from services.orchestrator.graph.writing import Written, write
 
@@ -33,24 +34,24 @@ PASSAGES = 12
 """How many passages evidence is chosen from; the right one is among the first eight in 99.8 % of xquad's questions."""
 
 
-async def answer(nodes: Nodes, question: Question, emit: Emit, prefix: str = "") -> Answer:
+async def answer(nodes: Nodes, question: Question, emit: Emit, released: Released = NOTHING) -> Answer:
     """Answer the question at its moment, telling `emit` each step, citation and released text.
 
-    `prefix` is text that an earlier attempt has released already: it is kept, and not told again. Raises Unavailable
+    What an earlier attempt has `released` already is kept, and its text not told again. Raises Unavailable
     where neither passages nor facts can be reached, MomentViolation where a backend broke the moment.
     """
-    return await _Answering(nodes, question, emit, prefix).run()
+    return await _Answering(nodes, question, emit, released).run()
 
 
 def plan() -> tuple[Step, ...]:
     """The steps as data, of no question in particular."""
     nobody: Any = None
-    return _Answering(nobody, nobody, nobody, "").steps()
+    return _Answering(nobody, nobody, nobody, NOTHING).steps()
 
 
 class _Answering:
-    def __init__(self, nodes: Nodes, question: Question, emit: Emit, prefix: str) -> None:
-        self._nodes, self._question, self._emit, self._prefix = nodes, question, emit, prefix
+    def __init__(self, nodes: Nodes, question: Question, emit: Emit, released: Released) -> None:
+        self._nodes, self._question, self._emit, self._released = nodes, question, emit, released
         self._trace = Trace()
         self._exact = True
 
@@ -92,6 +93,8 @@ class _Answering:
         return await query_vector(self._nodes, self._question.generation, self._question.text)
 
     async def _facts(self, results: Results) -> FactAt | None:
+        if self._released.text:
+            return None
         return await find_fact(self._nodes, self._question, results["encode"])
 
     async def _facts_by_name(self, _: Results) -> FactAt | None:
@@ -121,6 +124,8 @@ class _Answering:
         return None
 
     async def _evidence(self, results: Results) -> Evidence:
+        if self._released.text:
+            return self._released.evidence
         return await find_evidence(self._nodes, self._question, self._hits(results), results["encode"])
 
     async def _evidence_by_words(self, results: Results) -> Evidence:
@@ -132,15 +137,16 @@ class _Answering:
         return _considered(results)
 
     async def _generate(self, results: Results) -> Written:
-        return await write(self._nodes, self._question, results["evidence"], self._emit, self._prefix, self._trace)
+        released = self._released
+        if released.is_fact:
+            return Written(released.text, released.citations, "quoted")
+        return await write(self._nodes, self._question, results["evidence"], self._emit, released.text, self._trace)
 
     async def _tell(self, fact: FactAt) -> Written:
         citation = cite_fact(fact)
         await self._emit(Event("citation", {"citation": citation.to_json()}))
-        text = fact.answer
-        if text != self._prefix:
-            await self._emit(Event("text", {"text": text.removeprefix(self._prefix)}))
-        return Written(text, (citation,), "quoted")
+        await self._emit(Event("text", {"text": fact.answer}))
+        return Written(fact.answer, (citation,), "quoted")
 
     async def _nothing(self, _: Results) -> None:
         return None

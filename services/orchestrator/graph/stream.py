@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 from redis.asyncio import Redis
 
 from services.orchestrator.graph.answer import Event
+from services.orchestrator.graph.released import NOTHING, Released
 
 KEPT_SECONDS = 600
 """How long a stream outlives its last event."""
@@ -50,20 +51,21 @@ class AnswerStream:
         """From now on only this attempt may append."""
         await self._redis.set(self._attempt, attempt, ex=KEPT_SECONDS)
 
-    async def hand_over(self, text: str) -> None:
-        """Tell the attempt that is admitted what of the answer's text the client has."""
-        await self._redis.set(self._told, text, ex=KEPT_SECONDS)
+    async def hand_over(self, released: Released) -> None:
+        """Tell the attempt that is admitted what of the answer the client has."""
+        await self._redis.set(self._told, released.to_json(), ex=KEPT_SECONDS)
 
     async def append(self, attempt: int, *events: Event) -> None:
         """All of them or none. Raises Fenced if a later attempt has been admitted."""
         told = [part for event in events for part in (event.kind, json.dumps(event.data, ensure_ascii=False))]
-        keys_and_arguments = (self._stream, self._attempt, attempt, KEPT_SECONDS, *told)
+        keys_and_arguments: list[str | int] = [self._stream, self._attempt, attempt, KEPT_SECONDS, *told]
         if not await self._redis.eval(_APPEND, 2, *keys_and_arguments):  # type: ignore[misc]
             raise Fenced
 
-    async def released(self) -> str:
-        """The text that the client has of earlier attempts; it outlives their events, which a broker may lose."""
-        return str((await self._redis.get(self._told) or b"").decode())
+    async def released(self) -> Released:
+        """What the client has of earlier attempts; it outlives their events, which a broker may lose."""
+        found = await self._redis.get(self._told)
+        return NOTHING if found is None else Released.from_json(found.decode())
 
     async def follow(self, reader: str) -> None:
         """From now on this reader is the one that the answer is for."""
