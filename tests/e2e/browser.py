@@ -9,12 +9,16 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from tests.support import missing
 
 SLOW_MS = 30_000
 """How long an answer may take on a busy machine."""
+
+TALLEST = "What is the tallest building in the world?"
+PLUTO = "Is Pluto a planet?"
+LIBRARY = "What is the address of the Harbour Street Library?"
 
 _WATCH = """
 window.violations = [];
@@ -81,3 +85,37 @@ def opened(browser: Browser, url: str, **options: Any) -> Iterator[Page]:
         watched.check()
     finally:
         context.close()
+
+
+def ask(page: Page, question: str) -> Locator:
+    """Ask as a person does; the finished entry."""
+    page.locator("#question").fill(question)
+    page.get_by_role("button", name="Ask", exact=True).click()
+    entry = page.locator(".entry").first
+    expect(entry.locator(".question")).to_have_text(question)
+    return finished(entry)
+
+
+def finished(entry: Locator) -> Locator:
+    expect(entry.locator(".waterfall")).to_be_attached()
+    return entry
+
+
+def set_date(page: Page, label: str, date: str) -> None:
+    field = page.get_by_label(f"{label}: the date")
+    field.fill(date)
+    field.blur()
+
+
+def reload(page: Page) -> None:
+    page.reload()
+    expect(page.locator("body[data-ready=true]")).to_be_visible()
+
+
+def choose(page: Page, collection: str) -> None:
+    with page.expect_response("**/changes"):
+        page.locator("#collection").select_option(collection)
+
+
+def turn_to(page: Page, view: str) -> None:
+    page.get_by_role("navigation").get_by_role("link", name=view).click()

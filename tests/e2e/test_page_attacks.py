@@ -1,5 +1,6 @@
 """Markup in what a page is told (answers, quotes, titles, addresses, problems, file names) is shown, and never run."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,7 @@ from services.catalog.records import DocumentIn
 from services.common.errors import Unavailable
 from services.orchestrator.graph.answer import Event
 from tests.e2e.attacks import MANY
-from tests.e2e.browser import SLOW_MS, chromium, opened
+from tests.e2e.browser import opened, turn_to
 from tests.fakes.gateway import COLLECTION, citation, said, serving
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -24,7 +25,9 @@ async def echoes(question, emit):
     if text.startswith(FAIL):
         return await emit(Event("error", {"problem": Unavailable(text).problem()}))
     cited = replace(citation(), title=text, uri=text, quote=text, doc_id=text, version_id=text, section=(text,))
-    answer = said(question, f"{text} [1]", cited, degraded=(text,), timings_ms={text: 1.0}, models={"encoder": text})
+    taken = {"step": text, "node": text, "needs": (text,), "start_ms": 0.0, "ms": 1.0, "tries": 2, "fell_back": True}
+    fields = {"degraded": (text,), "timings_ms": {text: 1.0}, "models": {"encoder": text}, "trace": (taken,)}
+    answer = said(question, f"{text} [1]", cited, **fields, trace_id=text, moment_phrase=text, cached_from=text)
     await emit(Event("step", {"step": text, "ms": 1.0}))
     await emit(Event("citation", {"citation": cited.to_json()}))
     for piece in (text[: len(text) // 2], text[len(text) // 2 :], " [1]"):
@@ -44,18 +47,13 @@ def recorded(context):
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory):
-    expect.set_options(timeout=SLOW_MS)
-    with (
-        serving(tmp_path_factory.mktemp("attacked"), echoes, recorded) as (url, _),
-        chromium() as browser,
-        opened(browser, url) as ready,
-    ):
+def page(browser, tmp_path_factory):
+    with serving(tmp_path_factory.mktemp("attacked"), echoes, recorded) as (url, _), opened(browser, url) as ready:
         yield ready
-    expect.set_options(timeout=5_000)
 
 
 def ask(page, question):
+    turn_to(page, "Ask")
     page.locator("#question").fill(question)
     page.get_by_role("button", name="Ask", exact=True).click()
     entry = page.locator(".entry").first
@@ -82,6 +80,49 @@ def test_an_answer_is_shown_as_its_letters(page):
         unharmed(page, attack)
 
 
+def test_a_comparison_is_shown_as_its_letters(page):
+    turn_to(page, "Compare")
+    for attack in MANY:
+        page.locator("#compare-question").fill(attack)
+        page.get_by_role("button", name="Compare", exact=True).click()
+        expect(page.locator("#compared article")).to_have_count(2)
+        expect(page.locator("#compared > .question")).to_contain_text(attack.split()[0])
+        page.locator("#compared .cited .title").first.click()
+        page.keyboard.press("Escape")
+        unharmed(page, attack)
+        page.locator("#compared").evaluate("node => node.replaceChildren()")
+
+
+def traced(attack):
+    """An answer over time with the attack in every field that is shown, as the gateway would tell it."""
+    cited = {
+        **citation().to_json(),
+        "kind": "fact",
+        "title": attack,
+        "uri": attack,
+        "quote": attack,
+        "section": [attack],
+    }
+    spans = [("1931-05-01T00:00:00Z", "1972-01-01T00:00:00Z"), ("1974-01-01T00:00:00Z", None)]
+    entries = [{"valid_from": start, "valid_to": end, "answer": attack, "citations": [cited]} for start, end in spans]
+    return {"question": attack, "collection": attack, "known_at": None, "complete": False, "entries": entries}
+
+
+def test_a_timeline_is_shown_as_its_letters(page):
+    turn_to(page, "Timeline")
+    for attack in MANY:
+        body = json.dumps(traced(attack))
+        page.route("**/v1/answers/timeline", lambda route, body=body: route.fulfill(body=body))
+        page.locator("#timeline-question").fill(attack)
+        page.get_by_role("button", name="Trace").click()
+        expect(page.locator("#timeline-found .question")).to_contain_text(attack.split()[0])
+        page.get_by_role("button", name="The source").first.click()
+        expect(page.locator("#quoted")).to_contain_text(attack.split()[0])
+        page.keyboard.press("Escape")
+        unharmed(page, attack)
+        page.unroute("**/v1/answers/timeline")
+
+
 def test_a_problem_is_shown_as_its_letters(page):
     for attack in MANY:
         entry = ask(page, FAIL + attack)
@@ -90,7 +131,7 @@ def test_a_problem_is_shown_as_its_letters(page):
 
 
 def test_a_files_name_is_shown_as_its_letters(page):
-    page.get_by_role("link", name="Library").click()
+    turn_to(page, "Library")
     for attack in MANY:
         name = attack.replace("/", "∕") + ".exe"
         page.locator("#files").set_input_files({"name": name, "mimeType": "text/plain", "buffer": b"x"})
@@ -100,16 +141,15 @@ def test_a_files_name_is_shown_as_its_letters(page):
 
 
 def test_a_document_is_shown_as_its_letters(page):
-    page.get_by_role("link", name="Library").click()
+    turn_to(page, "Library")
     page.locator("#documents-more").click()
     listed = page.locator("#documents button")
     expect(listed).to_have_count(len(MANY) + 1)
     for document in listed.all()[:-1]:  # the last one is nobody's attack
         attack = document.text_content()
-        page.evaluate("document.getElementById('timeline').replaceChildren()")  # those of the document before
         document.click()
-        expect(page.locator(".versions li")).to_have_count(1)
-        page.locator(".versions button").first.click()
+        expect(page.locator("#versions li")).to_have_count(1)
+        page.locator("#versions button").first.click()
         expect(page.locator("#source .text")).to_contain_text(attack.split()[0])
         page.keyboard.press("Escape")
         unharmed(page, attack)

@@ -6,7 +6,7 @@ from playwright.sync_api import expect
 
 from services.catalog import keys
 from services.catalog.engine import Database
-from tests.e2e.browser import SLOW_MS, chromium, opened
+from tests.e2e.browser import opened
 from tests.fakes.gateway import COLLECTION, answering, serving
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -18,14 +18,6 @@ _SUBMIT = """url => {
   document.body.append(form);
   form.submit();
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    expect.set_options(timeout=SLOW_MS)
-    with chromium() as started:
-        yield started
-    expect.set_options(timeout=5_000)
 
 
 def made_key(directory, *scopes):

@@ -1,11 +1,14 @@
 // One answer as it comes in: text, citations, steps; and what changed since another one.
 
-import { Problem, events, postJson } from "./api.js";
+import { Problem } from "./api.js";
+import { whatChanged } from "./changes.js";
+import { citationItem, mark, resting, sameSource } from "./citations.js";
 import { el } from "./dom.js";
+import { feedback } from "./feedback.js";
+import { answerEvents } from "./listening.js";
 import { abstainedNotice, degradedNotice, problemNotice } from "./notices.js";
-import { openSource } from "./source.js";
-import { difference, marked, withoutMarks } from "./text.js";
-import { exactly, span } from "./time.js";
+import { marked } from "./text.js";
+import { exactly } from "./time.js";
 import { waterfall } from "./waterfall.js";
 
 const GROUNDING = {
@@ -13,7 +16,10 @@ const GROUNDING = {
   quoted: "Quoted from the record, word for word.",
 };
 
-const sameSource = (one) => [one.kind, one.doc_id, one.version_id, one.passage_id, one.quote].join("\u001f");
+const NEXT = { encode: "Looking it up", retrieve: "Reading what was found", evidence: "Writing" };
+
+const asRead = ({ moment, moment_phrase: phrase }) =>
+  phrase ? `Read as of ${exactly(moment.as_of)}, for the question says “${phrase}”.` : null;
 
 /** The answer to one question at one moment. */
 export class AnswerView {
@@ -21,55 +27,61 @@ export class AnswerView {
     this.collection = collection;
     this.text = "";
     this.citations = [];
-    this.steps = [];
     this.answer = null;
     this.words = el("div", { class: "words", "aria-busy": "true" });
+    this.doing = el("p", { class: "hint doing" });
     this.notices = el("div", { class: "notices" });
-    this.changed = el("div", { class: "changed" });
+    this.changed = el("div", {});
     this.cited = el("div", { class: "cited" });
     this.foot = el("div", { class: "foot" });
-    this.node = el("div", { class: "answer" }, this.notices, this.words, this.changed, this.cited, this.foot);
+    this.node = el("div", { class: "answer" }, this.notices, this.words, this.doing, this.changed, this.cited, this.foot);
   }
 
   /** Ask and show what comes; the finished answer, or null where it failed. An abort raises AbortError. */
   async ask(question, { asOf, knownAt }, signal) {
-    const body = { question, collection: this.collection, stream: true };
+    const body = { question, collection: this.collection };
     if (asOf) body.as_of = asOf;
     if (knownAt) body.known_at = knownAt;
-    this.began = performance.now();
     try {
-      const response = await postJson("/v1/answers", body, { signal });
-      for await (const event of events(response)) this.#take(event);
+      for await (const event of answerEvents(body, signal)) this.#take(event);
     } catch (problem) {
       if (problem.name === "AbortError") throw problem;
       this.#fail(problem);
     }
-    this.words.removeAttribute("aria-busy");
+    this.#rest();
     return this.answer;
   }
 
   #take({ name, data }) {
     if (name === "text") this.text += data.text;
     else if (name === "citation") this.citations.push(data.citation);
-    else if (name === "step") this.steps.push({ ...data, end: performance.now() - this.began });
-    else if (name === "done") this.#done(data.answer);
+    else if (name === "step") this.doing.textContent = NEXT[data.step] ?? this.doing.textContent;
+    else if (name === "done") this.show(data.answer);
     else if (name === "error") this.#fail(new Problem(data.problem));
     if (name === "text") this.#write();
     if (name === "citation") this.#cite();
   }
 
-  #done(answer) {
+  /** A finished answer. */
+  show(answer) {
     Object.assign(this, { answer, text: answer.answer, citations: answer.citations });
     const abstained = answer.grounding === "abstained";
     if (answer.degraded.length) this.notices.append(degradedNotice(answer.degraded));
     if (abstained) this.notices.append(abstainedNotice(answer.citations.length));
+    this.#rest();
     this.#write();
     this.#cite();
-    const spent = performance.now() - this.began;
+    const notes = [asRead(answer), GROUNDING[answer.grounding], answer.cached_from && "Given before, and the same still."];
     this.foot.replaceChildren(
-      el("p", { class: "hint" }, GROUNDING[answer.grounding] ?? ""),
-      waterfall(this.steps, answer.timings_ms, spent),
+      ...notes.filter(Boolean).map((note) => el("p", { class: "hint" }, note)),
+      waterfall(answer),
+      feedback(answer.id),
     );
+  }
+
+  #rest() {
+    this.words.removeAttribute("aria-busy");
+    this.doing.textContent = "";
   }
 
   #fail(problem) {
@@ -82,14 +94,8 @@ export class AnswerView {
   }
 
   #marks(numbers) {
-    return el("span", { class: "sups" }, ...numbers.map((n) => this.#mark(n)));
-  }
-
-  #mark(n) {
-    const cited = this.citations.find((one) => one.n === n);
-    const label = `Citation ${n}: ${cited?.title ?? "not known"}`;
-    const open = (event) => cited && openSource(cited, this.collection, event.currentTarget);
-    return el("button", { type: "button", class: "sup", "aria-label": label, title: cited?.title, onclick: open }, String(n));
+    const cited = (n) => this.citations.find((one) => one.n === n);
+    return el("span", { class: "sups" }, ...numbers.map((n) => mark(n, cited(n), this.collection)));
   }
 
   #cite() {
@@ -104,75 +110,31 @@ export class AnswerView {
 
   #list(heading, citations) {
     if (!citations.length) return "";
-    return el("section", {}, el("h3", {}, heading), el("ol", {}, ...citations.map((one) => this.#citation(one))));
+    return el("section", {}, el("h3", {}, heading), this.#items(citations));
   }
 
   #folded(heading, citations) {
     if (!citations.length) return "";
-    const list = el("ol", {}, ...citations.map((one) => this.#citation(one)));
-    return el("details", {}, el("summary", {}, `${heading} (${citations.length})`), list);
+    return el("details", {}, el("summary", {}, `${heading} (${citations.length})`), this.#items(citations));
   }
 
-  #citation(cited, state = "") {
-    const open = (event) => openSource(cited, this.collection, event.currentTarget);
-    const added = state || (this.added?.has(sameSource(cited)) ? "new" : "");
-    return el(
-      "li",
-      { class: added },
-      el("span", { class: "number" }, String(cited.n)),
-      el(
-        "div",
-        {},
-        el("button", { type: "button", class: "title", onclick: open }, cited.title || cited.doc_id),
-        added ? el("em", { class: "state" }, added === "new" ? "new" : "gone") : null,
-        el("blockquote", {}, cited.quote),
-        el("p", { class: "spans" }, spans(cited)),
-      ),
-    );
+  #items(citations) {
+    const item = (one) => citationItem(one, this.collection, this.marked?.has(sameSource(one)) ? this.state : "");
+    return el("ol", {}, ...citations.map(item));
   }
 
-  /** Show what is new and what is gone since another answer; `since` says in words when that was. */
-  compareWith(before, since) {
-    const after = this.answer;
-    const [old, now] = [before, after].map((answer) => new Map(resting(answer).map((one) => [sameSource(one), one])));
-    this.added = new Set([...now.keys()].filter((key) => !old.has(key)));
-    const gone = [...old].filter(([key]) => !now.has(key)).map(([, one]) => one);
+  /** Show what is new and what is gone since another answer; `heading` says in words which one that is. */
+  compareWith(before, heading) {
+    const { node, added, gone } = whatChanged(before, this.answer, heading);
+    this.mark("new", added);
+    const items = gone.map((one) => citationItem(one, this.collection, "gone"));
+    if (gone.length) node.append(el("ol", { class: "gone-list" }, ...items));
+    this.changed.replaceChildren(node);
+  }
+
+  /** Mark citations, named by `sameSource`, as "new" or "gone". */
+  mark(state, marked) {
+    Object.assign(this, { state, marked });
     this.#cite();
-    const runs = difference(withoutMarks(before.answer), withoutMarks(after.answer));
-    const same = runs.every(([kind]) => kind === "same");
-    this.changed.replaceChildren(
-      el("h3", {}, `What changed, ${since}`),
-      same ? el("p", { class: "hint" }, "The answer is the same.") : el("p", { class: "diff" }, ...runs.map(changedWords)),
-      el("p", { class: "hint" }, counted(this.added.size, gone.length)),
-      gone.length ? el("ol", { class: "gone-list" }, ...gone.map((one) => this.#citation(one, "gone"))) : "",
-    );
-    this.changed.dataset.same = String(same);
   }
 }
-
-/** The citations an answer's text rests on: a fact, or those whose marks stand in it. */
-const resting = ({ answer, citations }) => {
-  const marks = new Set(marked(answer).flatMap((piece) => piece.numbers ?? []));
-  return citations.filter((one) => one.kind === "fact" || marks.has(one.n));
-};
-
-const changedWords = ([kind, text]) => {
-  if (kind === "same") return text;
-  return kind === "gone" ? el("del", {}, text) : el("ins", {}, text);
-};
-
-const counted = (added, gone) => {
-  if (!added && !gone) return "It rests on the same sources.";
-  const parts = [];
-  if (added) parts.push(added === 1 ? "One source is new" : `${added} sources are new`);
-  if (gone) parts.push(gone === 1 ? "one no longer stands" : `${gone} no longer stand`);
-  return `${parts.join("; ")}.`;
-};
-
-const spans = (cited) => {
-  const parts = [cited.dated ? `Valid ${span(cited.valid_from, cited.valid_to)}` : "Undated"];
-  if (cited.recorded_from) parts.push(`on record since ${exactly(cited.recorded_from)}`);
-  if (cited.page) parts.push(`page ${cited.page}`);
-  if (cited.section.length) parts.push(cited.section.join(" › "));
-  return parts.join(" · ");
-};

@@ -8,6 +8,7 @@ const ADVICE = {
   "invalid-question": "Change the question and ask again.",
   "invalid-moment": "Choose another date.",
   "collection-not-found": "Choose another collection, or take documents into this one.",
+  "answer-not-found": "It may have been erased since; ask again.",
   "document-not-found": "It may have been erased since; ask again.",
   "too-large": "Send less at a time.",
   unauthorized: "Ask whoever runs this almanac for a key, and load the page again.",
@@ -65,12 +66,14 @@ export const postJson = (path, body, options = {}) =>
 
 const parsed = (block) => {
   let name = "message";
+  let id = "";
   const data = [];
   for (const line of block.split("\n")) {
     if (line.startsWith("event:")) name = line.slice(6).trim();
+    else if (line.startsWith("id:")) id = line.slice(3).trim();
     else if (line.startsWith("data:")) data.push(line.slice(5).trimStart());
   }
-  return data.length ? { name, data: JSON.parse(data.join("\n")) } : null;
+  return { name, id, data: data.length ? JSON.parse(data.join("\n")) : null };
 };
 
 const within = (reading, ms) => {
@@ -81,8 +84,11 @@ const within = (reading, ms) => {
   return Promise.race([reading, late]).finally(() => clearTimeout(timer));
 };
 
-/** The events {name, data} of a response; raises Problem once nothing, not even a heartbeat, comes. */
-export async function* events(response) {
+/**
+ * The events {name, data} of a response; raises Problem once nothing, not even a heartbeat, comes. `passed(id)` is told
+ * the id of each, and those that come without an event.
+ */
+export async function* events(response, passed = () => {}) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   try {
@@ -92,8 +98,9 @@ export async function* events(response) {
       const blocks = (rest + value).replaceAll("\r\n", "\n").split("\n\n");
       rest = blocks.pop();
       for (const block of blocks) {
-        const event = parsed(block);
-        if (event) yield event;
+        const { id, ...event } = parsed(block);
+        if (id) passed(id);
+        if (event.data) yield event;
       }
     }
   } catch (error) {
@@ -102,5 +109,14 @@ export async function* events(response) {
     reader.cancel().catch(() => {});
   }
 }
+
+/** Tells whether what was begun is still the newest of its kind: `const current = turn()`, and after waiting `current()`. */
+export const latest = () => {
+  let newest = 0;
+  return () => {
+    const mine = (newest += 1);
+    return () => mine === newest;
+  };
+};
 
 export const documentPath = (docId) => `/v1/documents/${encodeURIComponent(docId)}`;

@@ -12,7 +12,7 @@ import { momentText } from "./time.js";
 
 /** A question on the page: asked once, and again whenever the moment is moved. */
 class Entry {
-  constructor(question, collection, compare) {
+  constructor(question, collection, { compare, trace }) {
     Object.assign(this, { question, collection });
     this.when = el("p", { class: "moment" });
     this.place = el("div", {});
@@ -20,6 +20,7 @@ class Entry {
     const actions = [
       button(() => this.ask(this.wanted), "Ask again"),
       button(() => compare(this), "Compare with another moment"),
+      button(() => trace(this), "Every answer there was"),
     ];
     this.node = el(
       "article",
@@ -44,15 +45,15 @@ class Entry {
     if (asking.signal.aborted) return;
     announce(answer ? `Answer: ${withoutMarks(answer.answer)}` : "The question was not answered");
     if (!answer) return;
-    if (before) view.compareWith(before, `since it was asked ${momentText(since)}`);
+    if (before) view.compareWith(before, `What changed, since it was asked ${momentText(since)}`);
     Object.assign(this, { answered: answer, moment });
   }
 }
 
-/** The page that asks. `collection()` names the collection chosen; `compare(entry)` opens the other page. */
+/** The page that asks. `collection()` names the collection chosen; `compare(entry)` and `trace(entry)` open the other pages. */
 export class AskPage {
-  constructor({ collection, compare }) {
-    Object.assign(this, { collection, compare, entry: null, moment: { asOf: null, knownAt: null } });
+  constructor({ collection, compare, trace }) {
+    Object.assign(this, { collection, others: { compare, trace }, entry: null, moment: { asOf: null, knownAt: null } });
     const asOf = { name: "As of", nowLabel: "Now", moved: (iso) => this.#move({ asOf: iso }), shown: showSky };
     const knownAt = { name: "As known at", nowLabel: "All on record", moved: (iso) => this.#know(iso) };
     this.asOf = new Ruler(byId("as-of"), asOf);
@@ -63,7 +64,6 @@ export class AskPage {
 
   /** The collection chosen has changed, or what is in it. */
   async refresh() {
-    if (!this.collection()) return;
     const known = this.moment.knownAt ? `?known_at=${encodeURIComponent(this.moment.knownAt)}` : "";
     const path = `/v1/collections/${encodeURIComponent(this.collection())}/changes${known}`;
     try {
@@ -100,7 +100,7 @@ export class AskPage {
     this.entry = null;
     this.asOf.flush();
     this.knownAt.flush();
-    this.entry = new Entry(question, this.collection(), this.compare);
+    this.entry = new Entry(question, this.collection(), this.others);
     byId("entries").prepend(this.entry.node);
     this.#ask();
   }
@@ -131,8 +131,8 @@ export class AskPage {
     this.#know(null);
   }
 
-  /** Ask again what was asked before, at the moment it was asked at. */
-  async #again(asked) {
+  /** Ask {question, collection, asOf, knownAt}: the moment is set to that of the question. */
+  async again(asked) {
     const moment = { asOf: asked.asOf ?? null, knownAt: asked.knownAt ?? null };
     byId("collection").value = asked.collection;
     byId("known-switch").checked = moment.knownAt !== null;
@@ -153,7 +153,7 @@ export class AskPage {
         el(
           "li",
           {},
-          el("button", { type: "button", class: "plain", onclick: () => this.#again(asked) }, asked.question),
+          el("button", { type: "button", class: "plain", onclick: () => this.again(asked) }, asked.question),
           el("span", { class: "hint" }, momentText(asked)),
         ),
       ),

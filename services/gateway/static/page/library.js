@@ -1,10 +1,10 @@
 // What there is: collections, documents, and the versions of one.
 
-import { getJson } from "./api.js";
+import { getJson, latest } from "./api.js";
 import { byId, el } from "./dom.js";
 import { problemNotice } from "./notices.js";
 import { day } from "./time.js";
-import { showTimeline } from "./timeline.js";
+import { hideVersions, showVersions } from "./versions.js";
 
 const PAGE = 50;
 
@@ -27,7 +27,7 @@ const table = (collections) =>
 /** The page of what there is. `collection()` names the collection chosen. */
 export class LibraryPage {
   constructor({ collection }) {
-    this.collection = collection;
+    Object.assign(this, { collection, turn: latest() });
     byId("documents-more").addEventListener("click", () => this.#documents(this.last));
   }
 
@@ -38,25 +38,27 @@ export class LibraryPage {
 
   /** The collection chosen has changed, or what is in it. */
   refresh() {
-    byId("timeline-section").hidden = true;
+    hideVersions();
     byId("documents").replaceChildren();
-    if (this.collection()) this.#documents("");
+    this.#documents("");
   }
 
   async #documents(after) {
+    const current = this.turn();
     const query = new URLSearchParams({ collection: this.collection(), limit: PAGE, after });
     try {
       const { documents } = await getJson(`/v1/documents?${query}`);
+      if (!current()) return;
       byId("documents").append(...documents.map((one) => this.#document(one)));
       this.last = documents.at(-1)?.doc_id ?? after;
       byId("documents-more").hidden = documents.length < PAGE;
     } catch (problem) {
-      byId("documents").append(el("li", {}, problemNotice(problem)));
+      if (current()) byId("documents").append(el("li", {}, problemNotice(problem)));
     }
   }
 
   #document({ doc_id: docId, title, versions }) {
-    const open = () => showTimeline(docId, this.collection());
+    const open = () => showVersions(docId, this.collection());
     return el(
       "li",
       {},

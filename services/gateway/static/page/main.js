@@ -1,4 +1,4 @@
-// The page: its three views, and the collection they share.
+// The page: its views, and the collection they share.
 
 import { getJson } from "./api.js";
 import { AskPage } from "./ask.js";
@@ -8,11 +8,14 @@ import { LibraryPage } from "./library.js";
 import { problemNotice } from "./notices.js";
 import { showSky, startSky } from "./sky.js";
 import { startSource } from "./source.js";
+import { TimelinePage } from "./timeline.js";
 import { startUpload } from "./upload.js";
 
-const VIEWS = ["ask", "compare", "library"];
+const VIEWS = ["ask", "compare", "timeline", "library"];
 
-const collection = () => byId("collection").value;
+const FIRST = "default"; // the collection that is there without a name
+
+const collection = () => byId("collection").value || FIRST;
 
 const shown = () => (VIEWS.includes(location.hash.slice(1)) ? location.hash.slice(1) : "ask");
 
@@ -24,12 +27,21 @@ const turnTo = (name) => {
   }
 };
 
+/** Turn to a view and do something there. */
+const to = (name, then) => {
+  location.hash = `#${name}`;
+  turnTo(name);
+  return then();
+};
+
 const choose = (collections, wanted) => {
   const select = byId("collection");
+  byId("empty").hidden = collections.length > 0;
   const before = wanted ?? select.value;
-  select.replaceChildren(...collections.map(({ name }) => el("option", { value: name }, name)));
+  const named = collections.map(({ name }) => el("option", { value: name }, name));
+  select.replaceChildren(...(named.length ? named : [el("option", { value: "" }, "none yet")]));
   if (collections.some(({ name }) => name === before)) select.value = before;
-  byId("upload-collection").value ||= collection() || "default";
+  byId("upload-collection").value ||= collection();
 };
 
 const start = async () => {
@@ -38,15 +50,16 @@ const start = async () => {
   startSource();
   const compare = new ComparePage({ collection });
   const library = new LibraryPage({ collection });
-  const toCompare = (entry) => {
-    location.hash = "#compare";
-    turnTo("compare");
-    compare.prepare(entry.question, entry.wanted);
-  };
-  const ask = new AskPage({ collection, compare: toCompare });
-  const changed = () => {
+  const timeline = new TimelinePage({ collection, ask: (asked) => to("ask", () => ask.again(asked)) });
+  const ask = new AskPage({
+    collection,
+    compare: (entry) => to("compare", () => compare.prepare(entry.question, entry.wanted)),
+    trace: (entry) => to("timeline", () => timeline.prepare(entry.question, entry.wanted)),
+  });
+  const changed = async () => {
+    if (!byId("collection").value) return;
     library.refresh();
-    return ask.refresh();
+    await ask.refresh();
   };
   const load = async (wanted) => {
     const { collections } = await getJson("/v1/collections");

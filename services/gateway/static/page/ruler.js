@@ -1,7 +1,7 @@
 // One axis of time: a slider with a mark at each change, a date field, the changes before and after, and now.
 
 import { el } from "./dom.js";
-import { scaleOver } from "./scale.js";
+import { legible, scaleOver } from "./scale.js";
 import { dateValue, day, exactly, ms, startOfDay } from "./time.js";
 
 const STEPS = 10_000;
@@ -10,14 +10,6 @@ const LABEL_PX = 46;
 const SETTLE_MS = 200; // several steps in a row ask once
 
 const setPlace = (node, place) => node.style.setProperty("--at", place);
-
-/** The thinnest choice of marks whose labels do not overlap, the last of them kept. */
-const legible = (marks, width) => {
-  const kept = [];
-  for (const mark of [...marks].reverse())
-    if (!kept.length || (kept.at(-1).place - mark.place) * width >= LABEL_PX) kept.push(mark);
-  return kept;
-};
 
 /**
  * A ruler in `root`. `name` is what it measures, `nowLabel` what its open end is called; `moved(iso or null)` is called
@@ -131,7 +123,7 @@ export class Ruler {
   #draw() {
     const marks = this.ticks.map((tick) => ({ ...tick, place: this.scale.place(tick.ms) }));
     const width = this.marks.clientWidth || 320;
-    const labelled = new Set(legible(marks, width - LABEL_PX));
+    const labelled = new Set(legible(marks, LABEL_PX / (width - LABEL_PX)));
     const drawn = marks.map((mark) => this.#mark(mark, labelled.has(mark)));
     const now = el("span", { class: "mark now" }, el("b", {}, "now"));
     setPlace(now, this.scale.place(this.clock));

@@ -31,6 +31,13 @@ const interpolate = (x, xs, ys) => {
   return ys[n - 1] + ((x - xs[n - 1]) / (xs[n] - xs[n - 1])) * (ys[n] - ys[n - 1]);
 };
 
+/** The thinnest choice of marks {place} that stand at least `gap` apart, the last of them kept. */
+export const legible = (marks, gap) => {
+  const kept = [];
+  for (const mark of [...marks].reverse()) if (!kept.length || kept.at(-1).place - mark.place >= gap) kept.push(mark);
+  return kept;
+};
+
 const YEAR_MS = 31_556_952_000;
 
 /** A scale over ticks (ascending milliseconds) up to now and beyond, with room before the first. */

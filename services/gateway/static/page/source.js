@@ -1,6 +1,6 @@
 // The cited page beside the answer: a version's text as it was parsed, the quote marked and brought into view.
 
-import { documentPath, getJson } from "./api.js";
+import { documentPath, getJson, latest } from "./api.js";
 import { announce, byId, el, safeUrl } from "./dom.js";
 import { problemNotice } from "./notices.js";
 import { utf16Index } from "./text.js";
@@ -8,13 +8,20 @@ import { exactly, span } from "./time.js";
 
 const AROUND = 60_000; // characters shown on either side of a quote
 
+const turn = latest();
+
 let opener = null;
 
 const panel = () => byId("source");
 
+const heading = (marks, words) => el("span", { class: "heading" }, el("span", { class: "hashes" }, marks), words);
+
 /** Text as it is, with its headings set as such. */
 const set = (text) =>
-  text.split(/(^#{1,6} .*$)/m).map((part) => (/^#{1,6} /.test(part) ? el("span", { class: "heading" }, part) : part));
+  text.split(/(^#{1,6} .*$)/m).map((part) => {
+    const [, marks, words] = /^(#{1,6} )(.*)$/.exec(part) ?? [];
+    return marks ? heading(marks, words) : part;
+  });
 
 const linked = (uri) => {
   const href = safeUrl(uri);
@@ -70,6 +77,7 @@ const show = (...children) => {
 
 /** Open what is cited: a citation, or a version with no quote in it. */
 export const openSource = async (cited, collection, from) => {
+  const current = turn();
   opener = from;
   if (cited.kind === "fact") {
     const quote = el("div", { class: "text" }, el("mark", { id: "quoted" }, cited.quote));
@@ -79,16 +87,18 @@ export const openSource = async (cited, collection, from) => {
   try {
     const path = `${documentPath(cited.doc_id)}/versions/${encodeURIComponent(cited.version_id)}`;
     const version = await getJson(`${path}?collection=${encodeURIComponent(collection)}`);
+    if (!current()) return;
     const text = body(version.text, cited.start ?? 0, cited.end ?? 0);
     show(head(`Document ${version.doc_id}`, version.title), particulars({ ...version, ...cited }), text);
     byId("quoted")?.scrollIntoView({ block: "center" });
     announce(`Opened ${version.title}`);
   } catch (problem) {
-    show(head(`Document ${cited.doc_id}`, cited.title), problemNotice(problem));
+    if (current()) show(head(`Document ${cited.doc_id}`, cited.title), problemNotice(problem));
   }
 };
 
 export function closeSource() {
+  turn();
   panel().hidden = true;
   panel().replaceChildren();
   document.body.classList.remove("beside");

@@ -22,28 +22,55 @@ export const marked = (text) => {
 export const withoutMarks = (text) => text.replaceAll(/\s*\[\d+(?:, \d+)*\]/g, "");
 
 const MOST_WORDS = 600; // the table of a longer pair would be felt
+const KEPT_WORDS = 3; // fewer that are alike between two changes are chance, and make neither text easier to read
 
-/** Words with what became of them, [kind, text] with kind "same", "gone" or "new": a longest common subsequence. */
-export const difference = (before, after) => {
-  const [a, b] = [before, after].map((text) => text.match(/\S+\s*/g) ?? []);
-  if (a.length > MOST_WORDS || b.length > MOST_WORDS) return [["gone", before], ["new", after]];
-  const alike = (i, j) => a[i].trim() === b[j].trim();
+/** How long a common subsequence of the words a and b can be, from each pair of places on. */
+const commonFrom = (a, b, alike) => {
   const longest = Array.from({ length: a.length + 1 }, () => new Uint16Array(b.length + 1));
   for (let i = a.length - 1; i >= 0; i -= 1)
     for (let j = b.length - 1; j >= 0; j -= 1)
       longest[i][j] = alike(i, j) ? longest[i + 1][j + 1] + 1 : Math.max(longest[i + 1][j], longest[i][j + 1]);
-  const runs = [];
-  const add = (kind, text) => {
-    if (runs.at(-1)?.[0] === kind) runs.at(-1)[1] += text;
-    else runs.push([kind, text]);
+  return longest;
+};
+
+/** Stretches of words in turn alike and changed: {same, before, after}, the latter two lists of words. */
+const stretches = (a, b) => {
+  const alike = (i, j) => a[i].trim() === b[j].trim();
+  const longest = commonFrom(a, b, alike);
+  const found = [];
+  const at = (same) => {
+    if (found.at(-1)?.same !== same) found.push({ same, before: [], after: [] });
+    return found.at(-1);
   };
   let [i, j] = [0, 0];
   while (i < a.length || j < b.length) {
     if (i < a.length && j < b.length && alike(i, j)) {
-      add("same", b[j]);
-      [i, j] = [i + 1, j + 1];
-    } else if (j >= b.length || (i < a.length && longest[i + 1][j] >= longest[i][j + 1])) add("gone", a[i++]);
-    else add("new", b[j++]);
+      const one = at(true);
+      one.before.push(a[i++]);
+      one.after.push(b[j++]);
+    } else if (j >= b.length || (i < a.length && longest[i + 1][j] >= longest[i][j + 1])) at(false).before.push(a[i++]);
+    else at(false).after.push(b[j++]);
   }
-  return runs;
+  return found;
+};
+
+/** Words with what became of them, [kind, text] with kind "same", "gone" or "new". */
+export const difference = (before, after) => {
+  const [a, b] = [before, after].map((text) => text.match(/\S+\s*/g) ?? []);
+  if (a.length > MOST_WORDS || b.length > MOST_WORDS) return [["gone", before], ["new", after]];
+  const found = stretches(a, b);
+  const kept = (one, n) => one.same && (n === 0 || n === found.length - 1 || one.after.length >= KEPT_WORDS);
+  const runs = [];
+  let changed = null;
+  found.forEach((one, n) => {
+    if (kept(one, n)) {
+      changed = null;
+      runs.push(["same", one.after.join("")]);
+      return;
+    }
+    if (!changed) runs.push(...(changed = [["gone", ""], ["new", ""]]));
+    changed[0][1] += one.before.join("");
+    changed[1][1] += one.after.join("");
+  });
+  return runs.filter(([, text]) => text);
 };

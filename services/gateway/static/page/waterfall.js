@@ -1,30 +1,42 @@
-// The steps of an answer, one below the other, each where it began and as long as it took.
+// The steps of an answer as they were recorded: one below the other, each where it began and as long as it took.
 
 import { el } from "./dom.js";
 
 const rounded = (ms) => (ms < 10 ? ms.toFixed(1) : String(Math.round(ms)));
 
-const row = ({ step, ms, end }, total) => {
+const took = (ms) => (ms < 1000 ? `${rounded(ms)} ms` : `${(ms / 1000).toFixed(2)} s`);
+
+const remarks = ({ tries, fell_back: fellBack }) =>
+  [tries > 1 && `${tries} tries`, fellBack && "went without"].filter(Boolean).join(", ");
+
+const row = (taken, total) => {
   const bar = el("span", { class: "bar" });
-  bar.style.setProperty("--from", Math.max(0, (end - ms) / total));
-  bar.style.setProperty("--long", Math.min(1, ms / total));
-  return el("li", {}, el("span", { class: "name" }, step), el("span", { class: "track" }, bar), el("b", {}, `${rounded(ms)} ms`));
+  bar.style.setProperty("--from", taken.start_ms / total);
+  bar.style.setProperty("--long", taken.ms / total);
+  return el(
+    "li",
+    { class: taken.fell_back ? "without" : "" },
+    el("span", { class: "name" }, taken.step, taken.node ? el("i", {}, ` ${taken.node}`) : null),
+    el("span", { class: "track", "aria-hidden": "true" }, bar),
+    el("b", {}, took(taken.ms), remarks(taken) ? el("em", {}, remarks(taken)) : null),
+  );
 };
 
-/**
- * `steps` {step, ms, end}: as they were told, `end` ms after the question left. Where none were told, their durations
- * in `timings` one after another. `total` ms from asking to the end.
- */
-export const waterfall = (steps, timings, total) => {
-  let end = 0;
-  const known = steps.length
-    ? steps
-    : Object.entries(timings).map(([step, ms]) => ({ step, ms, end: (end += ms) }));
-  const whole = Math.max(total, ...known.map((step) => step.end));
+/** The steps that `answer` recorded: {step, node, start_ms, ms, tries, fell_back}; where it has none, their durations alone. */
+const recorded = ({ trace, timings_ms: timings }) => {
+  if (trace?.length) return trace;
+  let start = 0;
+  return Object.entries(timings).map(([step, ms]) => ({ step, ms, start_ms: (start += ms) - ms }));
+};
+
+export const waterfall = (answer) => {
+  const steps = recorded(answer);
+  const total = Math.max(0.01, ...steps.map((taken) => taken.start_ms + taken.ms));
   return el(
     "details",
     { class: "waterfall" },
-    el("summary", {}, `Answered in ${rounded(total)} ms, in ${known.length} steps`),
-    el("ol", {}, ...known.map((step) => row(step, whole))),
+    el("summary", {}, `Answered in ${took(total)}, in ${steps.length} ${steps.length === 1 ? "step" : "steps"}`),
+    el("ol", {}, ...steps.map((taken) => row(taken, total))),
+    answer.trace_id ? el("p", { class: "hint" }, "Its trace is ", el("code", {}, answer.trace_id)) : null,
   );
 };
