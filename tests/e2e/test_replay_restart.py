@@ -74,9 +74,9 @@ class Corpus:
         return _sorted(documents), _sorted(facts)
 
     def later(self) -> tuple[list[Json], list[Json]]:
-        """New documents and corrections of old ones, two passages each, and corrected facts."""
-        new = [self._document(self._name(), self._day()) for _ in range(LATER // 4)]
-        corrected = {(name, str(day)): self._document(name, day) for name, day in self._places(LATER // 4 + BRIDGES)}
+        """New documents and corrections of old ones, four passages each, and corrected facts."""
+        new = [self._document(self._name(), self._day()) for _ in range(LATER // 8)]
+        corrected = {(name, str(day)): self._document(name, day) for name, day in self._places(LATER // 8 + BRIDGES)}
         facts = {(name, str(day)): self._fact(name, day) for name, day in self._places(BRIDGES)}
         return [*new, *corrected.values()], list(facts.values())
 
