@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import json
 import shutil
 import statistics
 import sys
@@ -28,6 +27,7 @@ from typing import Any, NamedTuple
 import httpx
 
 from benchmarks import generation
+from benchmarks.asking import ask
 from benchmarks.common import Figures, Stack, data_file, parser, publish, running_stack
 from pipelines.evaluation import Targets
 from pipelines.evaluation.squad import load_squad, sample
@@ -127,21 +127,10 @@ async def _pairs(stack: Stack, home: Path, texts: Sequence[str], tokens: int) ->
 
 
 async def _ask(client: httpx.AsyncClient, text: str, generate: bool, tokens: int) -> Told:
-    body = {"question": text, "collection": COLLECTION, "stream": True, "generate": generate, "max_tokens": tokens}
-    began = time.perf_counter()
-    async with client.stream("POST", "/v1/answers", json=body) as response:
-        kind = ""
-        async for line in response.aiter_lines():
-            kind = line.removeprefix("event: ") if line.startswith("event: ") else kind
-            if line.startswith("data: ") and kind in ("done", "error"):
-                break
-    ms = (time.perf_counter() - began) * 1000
-    if kind != "done":
-        raise RuntimeError(f"{text!r} failed: {line}")
-    found = json.loads(line.removeprefix("data: "))["answer"]
-    if found["degraded"]:
-        raise RuntimeError(f"{text!r} was answered without {found['degraded']}")
-    return Told(found["id"], found["answer"], ms)
+    told = await ask(client, text, COLLECTION, generate=generate, max_tokens=tokens)
+    if told.answer is None or told.answer["degraded"]:
+        raise RuntimeError(f"{text!r} was not answered in full: {told.problem or told.answer['degraded']}")
+    return Told(told.answer["id"], told.answer["answer"], told.ms)
 
 
 def _question(catalog: Database, answer_id: str) -> Question:

@@ -63,6 +63,12 @@ class GatewaySettings(Settings):
     quota_key_tokens: int = Field(0, ge=0, description="Tokens of one key's answers a day, UTC; 0: no limit.")
     quota_tenant_tokens: int = Field(0, ge=0, description="Tokens of one tenant's answers a day, UTC; 0: no limit.")
     limit_streams: int = Field(0, ge=0, description="Streams that one key may have open at once; 0: no limit.")
+    answers_in_flight: int = Field(
+        64,
+        ge=0,
+        description="Answers under way at once, over all gateways; beyond, questions are refused. As many as the "
+        "workers hold together, fewer where they cannot be answered in time; 0: no limit.",
+    )
     answers_waiting: int = Field(
         64, ge=1, description="Questions that may wait for a worker; beyond, they are refused."
     )

@@ -196,11 +196,20 @@ async def test_a_question_is_refused_at_once_while_too_many_wait(limiter, valkey
         await redis.rpush(ANSWER_QUEUE, "one")
         async with counting.answer("t"):
             await redis.rpush(ANSWER_QUEUE, "two")
-            with pytest.raises(Overloaded, match="wait"):
+            with pytest.raises(Overloaded, match="in time"):
                 await enter(counting.answer("u"))
         await redis.lpop(ANSWER_QUEUE)
         await enter(counting.answer("u"))
         await redis.delete(ANSWER_QUEUE)
+
+
+async def test_so_many_answers_are_in_flight_over_all_gateways_and_tenants(limiter):
+    here, there = limiter(answers_in_flight=2), limiter(answers_in_flight=2)
+    async with here.answer("t"):
+        async with there.answer("u"):
+            with pytest.raises(Overloaded, match="in time"):
+                await enter(here.answer("v"))
+        await enter(here.answer("v"))
 
 
 async def test_a_tenant_has_so_many_answers_in_flight_over_all_gateways(limiter):

@@ -18,7 +18,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from services.common.errors import Overloaded, RateLimited, Unavailable
 from services.gateway.limits.leases import Leases, Refused
-from services.gateway.limits.meters import Bucket, Meter, Standing, Window, meter, storage
+from services.gateway.limits.meters import PREFIX, Bucket, Meter, Standing, Window, meter, storage
 from services.gateway.limits.policies import Policy, holder_of, policies, seconds_to_midnight
 from services.gateway.outage import FAILURES, Outages, Result
 from services.gateway.settings import GatewaySettings
@@ -27,6 +27,8 @@ from services.orchestrator.graph.names import ANSWER_QUEUE
 log = structlog.get_logger()
 
 _SECONDS = 1.0
+_CHARGED_SECONDS = 3_600
+"""How long it is known that an answer was charged for: its stream is not kept so long."""
 
 
 class Limiter:
@@ -42,8 +44,14 @@ class Limiter:
         self._bucket = Bucket(self._redis)
         self._day = Window(FixedWindowRateLimiter(storage(self._redis)))
         self._streams = Leases(self._redis, "streams", settings.limit_streams)
-        waiting = settings.answers_waiting
-        self._answers = Leases(self._redis, "answers", settings.answers_of_tenant, ANSWER_QUEUE, waiting)
+        self._answers = Leases(
+            self._redis,
+            "answers",
+            settings.answers_of_tenant,
+            settings.answers_in_flight,
+            ANSWER_QUEUE,
+            settings.answers_waiting,
+        )
         self._open = settings.limits_without_redis == "open"
         self._outages = Outages(self._lost, lambda: log.warning("limits_back"), clock)
 
@@ -68,13 +76,22 @@ class Limiter:
             if found is not None and not found.allowed:
                 raise _refusal(policy, found, _fields([(policy, found)]))
 
-    async def charge(self, tenant: str, key_id: str, tokens: int) -> None:
-        """Count tokens that an answer used."""
-        for policy in self._tokens if tokens > 0 else ():
+    async def charge(self, tenant: str, key_id: str, tokens: int, answer_id: str = "") -> None:
+        """Count tokens that an answer used; those of an answer with an id once."""
+        if not self._tokens or tokens <= 0 or (answer_id and not await self._first(answer_id)):
+            return
+        for policy in self._tokens:
             who = policy.who(tenant, key_id)
             spend = self._day.take if policy.daily else self._bucket.spend
             with suppress(Unavailable):
                 await self._asked(lambda: spend(policy.quota, who, tokens))  # noqa: B023
+
+    async def _first(self, answer_id: str) -> bool:
+        """Whether the answer was not charged for in the last hour, and is now."""
+        key = f"{PREFIX}:charged:{answer_id}"
+        with suppress(Unavailable):
+            return bool(await self._asked(lambda: self._redis.set(key, 1, nx=True, ex=_CHARGED_SECONDS)))
+        return False
 
     @asynccontextmanager
     async def stream(self, tenant: str, key_id: str) -> AsyncIterator[None]:
@@ -93,13 +110,13 @@ class Limiter:
 
     @asynccontextmanager
     async def answer(self, tenant: str) -> AsyncIterator[None]:
-        """A place among the answers in flight. Raises Overloaded while too many wait, RateLimited for the tenant's."""
+        """A place among the answers in flight. Raises Overloaded while there is none, RateLimited for the tenant's."""
         try:
             async with self._held(self._answers, tenant):
                 yield
         except Refused as refused:
-            if refused.queued:
-                raise Overloaded("more questions wait than can be answered in time; ask again shortly") from None
+            if refused.full:
+                raise Overloaded("more is asked than can be answered in time; ask again shortly") from None
             most = self._answers.most
             raise RateLimited(
                 f"{most} questions of the tenant are being answered, as many as it may have at once"
