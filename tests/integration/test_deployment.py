@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import re
-import subprocess
-import sys
 import tomllib
 from collections.abc import Iterator
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
 import pytest
-import yaml
 from compose_spec import ComposeSpecification
 from fastapi.routing import APIRoute
 
@@ -22,7 +17,7 @@ from services.admin.__main__ import app as command_line
 from services.common.settings import Settings
 from services.gateway.routes import health
 from services.orchestrator.graph.names import ANSWER_QUEUE, INGEST_QUEUE
-from tests.topology.deployed import ROOT, compose, stages
+from tests.topology.deployed import ROOT, built, compose, stages
 from tests.unit.test_settings import documented
 
 NODES = ("encoder", "retriever", "features", "generator")
@@ -32,16 +27,6 @@ KUBERNETES = "1.37"
 CUSTOM = {"ScaledObject"}
 """Kinds of KEDA, whose schemas the validator does not have."""
 WORKLOADS = {"Deployment", "StatefulSet", "Job"}
-
-
-@cache
-def built(overlay: str) -> list[dict[str, Any]]:
-    kubectl = Path(sys.executable).with_name("kubectl")
-    done = subprocess.run(
-        [kubectl, "kustomize", ROOT / "k8s" / "overlays" / overlay], capture_output=True, text=True, check=False
-    )
-    assert not done.returncode, done.stderr
-    return list(yaml.safe_load_all(done.stdout))
 
 
 def targets() -> set[str]:

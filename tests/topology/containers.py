@@ -18,9 +18,10 @@ from tests.topology.stores import COMMANDS, pings
 
 INSTALLED = {"/opt/almanac": Path(sys.prefix), "/opt/code": ROOT}
 """What an image brings along, and where it is here."""
-KEPT = ("/models", "/uploads", "/vectors", "/var/lib/almanac", "/tmp", "/certificates", "/var/lib/postgresql/data")
+KEPT = ("/models", "/uploads", "/vectors", "/var/lib/almanac", "/var/lib/postgresql/data")
 """Where a container writes or reads files: a volume of the stack, or else a directory of its own."""
 
+_HEALTH_SECONDS = 60.0
 _FIRST_BACKOFF, _SETTLED_SECONDS = 0.1, 10.0
 """Docker's: a container that ends is begun again after 100 ms, doubled each time until it runs for 10 s."""
 
@@ -37,6 +38,7 @@ class Container:
         self.begun = 0
         self._network, self._home = network, home
         self._paths = {path: self._path(path, volumes) for path in KEPT} | INSTALLED
+        self._scratch = self._path("/tmp", volumes)
         self._process: subprocess.Popen[bytes] | None = None
         self._since, self._backoff = 0.0, _FIRST_BACKOFF
 
@@ -62,7 +64,7 @@ class Container:
         """What the image and compose say, with paths as they are here, and nothing of the caller's."""
         said = self._network.environment(self.place, self.service.environment)
         found = {name: self._mapped(value.replace("$PATH", os.defpath)) for name, value in said.items()}
-        return {**found, "HOME": str(self._paths["/var/lib/almanac"]), "TMPDIR": str(self._paths["/tmp"])}
+        return {**found, "HOME": str(self._paths["/var/lib/almanac"]), "TMPDIR": str(self._scratch)}
 
     def _mapped(self, value: str) -> str:
         return ":".join(self._here(part) for part in value.split(":"))
@@ -90,7 +92,7 @@ class Container:
         return self.service.command
 
     def _data(self) -> Path:
-        return self._paths[next(iter(self.service.volumes), "/tmp")]
+        return next((self._paths[path] for path in self.service.volumes), self._scratch)
 
     def _popen(self, command: tuple[str, ...], **options: object) -> subprocess.Popen[bytes]:
         env = self.environment()
@@ -116,8 +118,17 @@ class Container:
         command = self.service.health
         if self.service.name == "postgres":
             command = (str(program(command[0])), *command[1:], "-h", "127.0.0.1")
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        return self.running and not self._popen(command, **quiet).wait(60)
+        return self.running and self._succeeds(command)
+
+    def _succeeds(self, command: tuple[str, ...]) -> bool:
+        with (self.log.with_name("health")).open("wb") as said:
+            asking = self._popen(command, stdout=said, stderr=said)
+        try:
+            return not asking.wait(_HEALTH_SECONDS)
+        except subprocess.TimeoutExpired:
+            asking.kill()
+            asking.wait()
+            return False
 
     def kill(self) -> None:
         """SIGKILL from outside; it is begun again as compose says."""

@@ -1,10 +1,12 @@
-"""docker-compose.yml and infra/Dockerfile, read as the engine would read them."""
+"""docker-compose.yml, infra/Dockerfile and k8s/, read as their engines would read them."""
 
 from __future__ import annotations
 
 import json
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -42,6 +44,17 @@ class Service:
 def compose() -> dict[str, Any]:
     found: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
     return found
+
+
+@cache
+def built(overlay: str) -> list[dict[str, Any]]:
+    """The manifests of an overlay of k8s/, as kustomize builds them."""
+    kubectl = Path(sys.executable).with_name("kubectl")
+    done = subprocess.run(
+        [kubectl, "kustomize", ROOT / "k8s" / "overlays" / overlay], capture_output=True, text=True, check=False
+    )
+    assert not done.returncode, done.stderr
+    return list(yaml.safe_load_all(done.stdout))
 
 
 @cache

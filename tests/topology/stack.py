@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -33,19 +34,21 @@ ALTERED = {"retriever": {"ALMANAC_RETRIEVER_BACKEND": "edge"}}
 """The engine of Qdrant within the retriever, instead of a server."""
 PASSWORDS = dict.fromkeys(("POSTGRES_PASSWORD", "QDRANT_API_KEY", "GRAFANA_PASSWORD"), "only-here")
 
-_UP_SECONDS, _KEEP_SECONDS = 300.0, 0.1
+_UP_SECONDS, _KEEP_SECONDS, _MOST_BEGUN = 300.0, 0.1, 5
+
+
+Told = Mapping[str, Mapping[str, str]]
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class Stack:
     """The services, running."""
 
-    def __init__(self, network: Network, directory: Path, told: Mapping[str, Mapping[str, str]]) -> None:
+    def __init__(self, network: Network, directory: Path, told: Told, twins: Mapping[str, str]) -> None:
         self.directory, self._network = directory, network
-        self.services = {
-            name: _altered(one, told)
-            for name, one in services({**defaults(), **PASSWORDS}).items()
-            if name not in LEFT_OUT
-        }
+        given = {name: one for name, one in services({**defaults(), **PASSWORDS}).items() if name not in LEFT_OUT}
+        given |= {twin: replace(given[name], name=twin) for twin, name in twins.items()}
+        self.services = {name: _altered(one, told) for name, one in given.items()}
         self._volumes = {
             name: directory / "volumes" / name for one in self.services.values() for name in one.volumes.values()
         }
@@ -68,6 +71,7 @@ class Stack:
                 for _ in range(self.services[name].replicas):
                     self.add(name)
                 waiting.remove(name)
+            assert all(one.begun <= _MOST_BEGUN for one in self._all()), self.logs()
             met |= {found for name in self.services for found in self._standing(name) if found not in met}
             time.sleep(0.05)
 
@@ -186,24 +190,26 @@ class Stack:
         return answer
 
 
-def _altered(service: Service, told: Mapping[str, Mapping[str, str]]) -> Service:
-    own = {
-        **ALTERED.get(service.name, {}),
-        **(told.get("", {}) if service.target else {}),
-        **told.get(service.name, {}),
-    }
+def _altered(service: Service, told: Told) -> Service:
+    ours = told.get("", {}) if service.target else {}
+    own = {**ALTERED.get(service.name, {}), **ours, **told.get(service.name, {})}
     after = {name: condition for name, condition in service.after.items() if name not in LEFT_OUT}
     return replace(service, environment={**service.environment, **own}, after=after)
 
 
 @contextmanager
-def running(told: Mapping[str, Mapping[str, str]] | None = None, loopback: bool = False) -> Iterator[Stack]:
-    """The stack of docker-compose.yml, up and healthy; nothing is left of it. `told`: settings to add, by service."""
+def running(told: Told = NOTHING, twins: Mapping[str, str] = NOTHING, loopback: bool = False) -> Iterator[Stack]:
+    """The stack of docker-compose.yml, up and healthy; nothing is left of it.
+
+    told: settings to add, by service, "" for all of ours. twins: services to add, each like another.
+    """
     require()
     directory = Path(tempfile.mkdtemp(prefix="almanac-topology-"))
     directory.chmod(0o755)  # PostgreSQL runs as somebody else
-    network: Network = Loopback(list(services(PASSWORDS))) if loopback or not namespaces_allowed() else Namespaces()
-    stack = Stack(network, directory, told or {})
+    network: Network = (
+        Loopback([*services(PASSWORDS), *twins]) if loopback or not namespaces_allowed() else Namespaces()
+    )
+    stack = Stack(network, directory, told, twins)
     try:
         stack.up()
         yield stack
