@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any
 
 from fastapi import Request
 from fastapi.responses import StreamingResponse
 
 from services.common.errors import Internal, Unavailable
+from services.gateway.broker import FAILURES
 from services.gateway.context import Context
+from services.gateway.dispatch import Answering
 from services.gateway.problems import from_problem
 from services.orchestrator.graph.answer import Event, Question
 
@@ -21,13 +23,16 @@ HEARTBEAT = ": heartbeat\n\n"
 _LOOK_SECONDS = 0.5
 
 
-async def listen(context: Context, question: Question, silence: float) -> AsyncGenerator[Event | None, None]:
+async def listen(
+    context: Context, question: Question, silence: float, answering: Answering | None = None, linger: float = 0.0
+) -> AsyncGenerator[Event | None, None]:
     """The events of an answer, the last one `done` or `error`; None after each `silence` seconds of nothing.
 
-    Closing the iterator stops the work for this client.
+    `answering`: what tells them, if not the context's own. Closing the iterator stops the work for this client, who may
+    come back within `linger` seconds, on any gateway.
     """
     events: asyncio.Queue[Event | None] = asyncio.Queue()
-    working = asyncio.ensure_future(context.answering(question, events.put))
+    working = asyncio.ensure_future((answering or context.answering)(question, events.put))
     working.add_done_callback(lambda _: events.put_nowait(None))
     try:
         while True:
@@ -40,18 +45,50 @@ async def listen(context: Context, question: Question, silence: float) -> AsyncG
             if event is None:
                 raise Internal("the answer ended without a word")
             if event.kind == "done":
-                await charge(context, question.tenant, question.key_id, event.data["answer"]["usage"])
+                await charged(context, question, event)
             yield event
             if event.kind in LAST:
                 return
     finally:
+        if linger and not working.done():
+            context.lingering.keep(_linger(context, question, events, working, linger))
+        else:
+            working.cancel()
+
+
+async def _linger(
+    context: Context,
+    question: Question,
+    events: asyncio.Queue[Event | None],
+    working: asyncio.Future[None],
+    most: float,
+) -> None:
+    """Let the answer of a client that was cut off go on, `most` seconds. A gateway that stops leaves it to others."""
+    try:
+        async with asyncio.timeout(most):
+            while (event := await events.get()) is not None:
+                if event.kind == "done":
+                    await charged(context, question, event)
+    except TimeoutError:
+        pass
+    except asyncio.CancelledError:
+        with suppress(*FAILURES):
+            await context.broker.stream(question.answer_id).follow("another gateway")
+        raise
+    finally:
         working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
 
 
-async def charge(context: Context, tenant: str, key_id: str, usage: Mapping[str, int]) -> None:
-    """Count the tokens that an answer took."""
+async def charged(context: Context, question: Question, done: Event) -> None:
+    """Count what the answer took that the question's last event tells."""
+    await charge(context, question.tenant, question.key_id, done.data["answer"]["usage"], question.answer_id)
+
+
+async def charge(context: Context, tenant: str, key_id: str, usage: Mapping[str, int], answer_id: str = "") -> None:
+    """Count the tokens that an answer took; those of an answer with an id once, however many listen to its end."""
     used = sum(int(usage.get(name, 0)) for name in ("prompt_tokens", "completion_tokens"))
-    await context.limiter.charge(tenant, key_id, used)
+    await context.limiter.charge(tenant, key_id, used, answer_id)
 
 
 async def collect(context: Context, question: Question, request: Request) -> Mapping[str, Any]:
@@ -68,16 +105,10 @@ async def collect(context: Context, question: Question, request: Request) -> Map
     raise Internal("the answer ended without a word")
 
 
-def sse(name: str, data: Mapping[str, Any]) -> str:
+def sse(name: str, data: Mapping[str, Any], event_id: str = "") -> str:
     """One server-sent event (WHATWG HTML, section 9.2)."""
-    return f"event: {name}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n"
-
-
-async def as_sse(context: Context, question: Question) -> AsyncIterator[str]:
-    """An answer's events as server-sent events."""
-    async with aclosing(listen(context, question, context.settings.heartbeat_seconds)) as events:
-        async for event in events:
-            yield HEARTBEAT if event is None else sse(event.kind, event.data)
+    named = f"id: {event_id}\n" if event_id else ""
+    return f"{named}event: {name}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n"
 
 
 def stream(chunks: AsyncIterator[str]) -> StreamingResponse:

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 import signal
+from contextlib import aclosing
 
 import pytest
 from redis.asyncio import Redis
@@ -11,10 +12,11 @@ from redis.asyncio import Redis
 from services.gateway.broker import Broker
 from services.gateway.dispatch import Dispatcher
 from services.gateway.metrics import Metrics
+from services.gateway.resuming import START, following, rest
 from services.orchestrator.graph.answer import Event
 from services.orchestrator.graph.names import ANSWER_QUEUE, INGEST_QUEUE, WORKER_ALIVE_KEY
 from services.orchestrator.graph.stream import AnswerStream
-from tests.fakes.gateway import ask, catalog_in, nodes_over, said
+from tests.fakes.gateway import ask, catalog_in, gateway, nodes_over, said
 
 SILENCE = 0.8
 LONG = 5.0
@@ -85,6 +87,43 @@ async def test_tasks_arrive_on_their_queues_and_events_come_back(catalog, broker
     assert [event.kind for event in told] == ["text", "text", "done"]
     await broker.send_job("j")
     assert await task_from(redis, INGEST_QUEUE) == ("almanac.ingest", ["j"])
+
+
+async def test_a_stream_that_was_cut_goes_on_at_another_gateway(catalog, redis, valkey, tmp_path):
+    question = ask(catalog)
+    pieces = [f"{number} " for number in range(40)]
+
+    async def worker():
+        await task_from(redis, ANSWER_QUEUE)
+        stream = AnswerStream(redis, question.answer_id)
+        for piece in pieces:
+            await stream.append(1, Event("text", {"text": piece}))
+            await asyncio.sleep(0.02)
+        await stream.append(1, Event("done", {"answer": said(question, "".join(pieces)).to_json()}))
+
+    async def told(events, has=START):
+        """The text of some events beyond the place, and where they end; the client is gone then."""
+        opened = Broker(f"unix://{valkey.socket}", f"redis+socket://{valkey.socket}")
+        async with gateway(tmp_path, None, opened) as app:
+            context, text = app.state.context, ""
+            dispatcher = Dispatcher(context.nodes, opened, Metrics(), 4 * LONG, LONG)
+            tells = dispatcher.answer if has == START else following(context, None)
+            async with aclosing(rest(context, question, tells, has)) as beyond:
+                async for event, place in beyond:
+                    text += event.data.get("text", "")
+                    events -= 1
+                    if not events or place.ended:
+                        break
+        await opened.close()
+        return text, place
+
+    async with asyncio.timeout(6 * LONG), asyncio.TaskGroup() as group:
+        group.create_task(worker())
+        text, place = await told(7)
+        while not place.ended:
+            more, place = await told(11, place)
+            text += more
+    assert text == "".join(pieces)
 
 
 async def test_a_silent_worker_is_replaced_after_the_released_text(catalog, broker, redis):

@@ -102,7 +102,7 @@ async def test_a_client_that_leaves_stops_the_graph(tmp_path, port, stream):
 
     catalog = catalog_in(tmp_path)
     dispatcher = Dispatcher(nodes_over(catalog), MemoryBroker(down=True), Metrics(), SECONDS, run=graph)
-    async with gateway(tmp_path, dispatcher.answer) as app:
+    async with gateway(tmp_path, dispatcher.answer, resume_seconds=0.2) as app:
         config = uvicorn.Config(app, port=port, log_level="error", lifespan="off", ws="none")
         server = uvicorn.Server(config)
         serving = asyncio.create_task(server.serve())

@@ -93,6 +93,7 @@ A = "/v1/admin"
 CASES = {
     ("POST", "/v1/answers"): Case("ask", "/v1/answers", ASKS),
     ("GET", "/v1/answers/{answer_id}"): Case("ask", "/v1/answers/{answer}", own=True),
+    ("GET", "/v1/answers/{answer_id}/events"): Case("ask", "/v1/answers/{answer}/events", own=True),
     ("POST", "/v1/answers/{answer_id}/feedback"): Case(
         "ask", "/v1/answers/{answer}/feedback", {"helpful": True}, own=True, works=False
     ),

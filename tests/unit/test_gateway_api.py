@@ -54,8 +54,8 @@ def events_in(text):
         if block.startswith(":"):
             found.append((":", block))
             continue
-        _, *event = block.split("\n")
-        if not event:  # the id alone, before the first event
+        event = [line for line in block.split("\n") if not line.startswith(("id: ", "retry: "))]
+        if not event:  # only what to come back with, before the first event
             continue
         name, data = event
         found.append((name.removeprefix("event: "), json.loads(data.removeprefix("data: "))))

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Header, Request
 from fastapi.responses import Response
 from pydantic import Field, StrictBool, StringConstraints
 
@@ -18,11 +18,17 @@ from services.gateway.asking import Asked, open_question
 from services.gateway.bodies import Collection, Filters, Strict, documented, read_json
 from services.gateway.caller import Asking, Queueing, Streaming
 from services.gateway.context import Context, Using
-from services.gateway.listening import as_sse, collect, stream
+from services.gateway.listening import collect, stream
 from services.gateway.parameters import AnswerId
-from services.gateway.refusals import ANSWERS, EVENTS, refuses
+from services.gateway.refusals import ANSWERS, EVENTS, Responses, refuses
+from services.gateway.resuming import as_sse, named_in, place_in, resume
 
 router = APIRouter(tags=["answers"])
+
+
+LastEventId = Annotated[str, Header(max_length=128, description="The id of the last event that the client has.")]
+
+_RESUMED: Responses = {**EVENTS, 204: {"description": "The client has all of it: it need not come back."}}
 
 
 class AnswerRequest(Strict):
@@ -46,20 +52,54 @@ _ASKED = {"question": "When did the harbour open?", "collection": "notes", "as_o
 
 
 @router.post(
-    "/v1/answers", response_model=None, openapi_extra=documented(AnswerRequest, _ASKED), responses={**ANSWERS, **EVENTS}
+    "/v1/answers",
+    response_model=None,
+    openapi_extra=documented(AnswerRequest, _ASKED),
+    responses={**ANSWERS, **_RESUMED},
 )
 async def ask(
-    request: Request, using: Using, caller: Asking, streaming: Streaming, queueing: Queueing
+    request: Request,
+    using: Using,
+    caller: Asking,
+    streaming: Streaming,
+    queueing: Queueing,
+    last_event_id: LastEventId = "",
 ) -> Response | Mapping[str, Any]:
-    """Answer a question as of a moment; with `stream`, as server-sent events."""
+    """Answer a question as of a moment; with `stream`, as server-sent events, each with an id to resume from.
+
+    With `stream` and `Last-Event-ID`, nothing is asked: it goes on with the answer that the id names.
+    """
     body = await read_json(request, AnswerRequest, using.settings.max_body_bytes)
     _check_tokens(using, body.max_tokens)
     if body.stream:
         await streaming()
+        if last_event_id:
+            return await resume(using, caller, *named_in(last_event_id), queueing)
     asked = Asked(body.question, **body.model_dump(exclude={"question", "stream"}))
     await queueing()
     question = await open_question(using, caller, asked)
     return stream(as_sse(using, question)) if body.stream else await collect(using, question, request)
+
+
+@router.get(
+    "/v1/answers/{answer_id}/events", response_class=Response, response_model=None, responses={**ANSWERS, **_RESUMED}
+)
+async def follow(
+    answer_id: AnswerId,
+    using: Using,
+    caller: Asking,
+    streaming: Streaming,
+    queueing: Queueing,
+    last_event_id: LastEventId = "",
+) -> Response:
+    """The events of an answer as server-sent events, beyond the one that `Last-Event-ID` names: none twice, none lost.
+
+    `step`, `citation` and `text`, and last `done` with the answer or `error` with a problem. The answer
+    may have ended, or have been asked of another gateway. What nobody works on any more is finished.
+    """
+    has = place_in(answer_id, last_event_id)
+    await streaming()
+    return await resume(using, caller, answer_id, has, queueing)
 
 
 @router.get("/v1/answers/{answer_id}", responses=refuses(404))
