@@ -110,7 +110,7 @@ def cpu_seconds(pid: int) -> float:
 def running_stack(**settings: str) -> Iterator[Stack]:
     """A fresh stack, stopped and removed at the end."""
     with tempfile.TemporaryDirectory(prefix="almanac-benchmark-", ignore_cleanup_errors=True) as home:
-        port = _free_port()
+        port = free_port()
         env = {**os.environ, "ALMANAC_HOME": home, "ALMANAC_PORT": str(port), **settings}
         stack = Stack(Path(home), port, env)
         try:
@@ -129,7 +129,7 @@ def _almanac(stack: Stack, *arguments: str, check: bool = True) -> None:
         raise RuntimeError(f"almanac {' '.join(arguments)}: {done.stdout}{done.stderr}")
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
