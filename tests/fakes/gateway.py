@@ -160,11 +160,11 @@ class MemoryStream:
     async def admit(self, attempt: int) -> None:
         self.attempt = attempt
 
-    async def append(self, attempt: int, event: Event) -> None:
+    async def append(self, attempt: int, *events: Event) -> None:
         if attempt != self.attempt:
             raise Fenced
         async with self._changed:
-            self.events.append(event)
+            self.events.extend(events)
             self._changed.notify_all()
 
     async def hand_over(self, released: Released) -> None:

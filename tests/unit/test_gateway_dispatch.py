@@ -10,6 +10,7 @@ from services.common.errors import Unavailable
 from services.gateway.dispatch import Dispatcher
 from services.gateway.metrics import Metrics
 from services.orchestrator.graph.answer import Event
+from services.orchestrator.graph.released import NOTHING, Released
 from services.orchestrator.graph.stream import Fenced
 from tests.fakes.gateway import MemoryBroker, ask, catalog_in, citation, nodes_over, said
 
@@ -228,6 +229,35 @@ async def test_text_between_the_last_look_and_the_fence_is_told_and_handed_over(
 
     assert text_of(await events_of(catalog, MemoryBroker(late), Graph(), question)) == "It opened in 1901."
     assert handed_over == ["It opened"]
+
+
+async def handed_over_by(catalog, *told):
+    """What the second worker is handed, after the first has told this; and the citations that the client got."""
+    question, handed_over = ask(catalog), []
+
+    async def work(stream, answer_id, attempt):
+        if attempt == 1:
+            for event in told:
+                await stream.append(attempt, event)
+            return
+        handed_over.append(await stream.released())
+        await stream.append(attempt, Event("citation", {"citation": citation().to_json()}))
+        await stream.append(attempt, Event("done", {"answer": said(question, "It opened").to_json()}))
+
+    events = await events_of(catalog, MemoryBroker(work), Graph(), question)
+    return handed_over[0], [event.data["citation"]["n"] for event in events if event.kind == "citation"]
+
+
+CITED = [Event("citation", {"citation": citation(n).to_json()}) for n in (1, 2)]
+
+
+async def test_the_next_worker_goes_on_with_the_quotes_that_the_text_cites(catalog):
+    text = Event("text", {"text": "It opened"})
+    assert await handed_over_by(catalog, *CITED, text) == (Released("It opened", (citation(1), citation(2))), [1, 2])
+
+
+async def test_quotes_that_no_text_cites_yet_do_not_bind_the_next_worker(catalog):
+    assert await handed_over_by(catalog, *CITED) == (NOTHING, [1, 2])
 
 
 async def left(catalog, broker, graph, question, tell="answer"):
