@@ -113,5 +113,6 @@ def sse(name: str, data: Mapping[str, Any], event_id: str = "") -> str:
 
 def stream(chunks: AsyncIterator[str]) -> StreamingResponse:
     """A response that no proxy holds back."""
-    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+    # It may outlast the gateway's readiness, and then nothing can follow it on its connection.
+    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no", "Connection": "close"}
     return StreamingResponse(chunks, media_type="text/event-stream", headers=headers)
