@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -17,6 +16,7 @@ from services.gateway.caller import Caller
 from services.gateway.context import Context
 from services.orchestrator.graph.answer import Question
 from services.orchestrator.graph.proposing import at_its_words
+from services.orchestrator.graph.timing import speaks_of_time
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,27 +57,38 @@ def check_text(text: str, longest: int, what: str = "question") -> str:
 async def pin(context: Context, caller: Caller, asked: Asked) -> Pinned:
     """Raises InvalidMoment, CollectionNotFound, or Unavailable before there is a live generation."""
     as_of, known_at = _instants(asked)
-
-    def read() -> Pinned:
-        with context.catalog.read() as tx:
-            return _resolve(tx, caller.tenant, asked.collection, as_of, known_at)
-
-    return await asyncio.to_thread(read)
+    return await context.catalog.reading(lambda tx: _resolve(tx, caller.tenant, asked.collection, as_of, known_at))
 
 
 async def open_question(context: Context, caller: Caller, asked: Asked) -> Question:
     """The question, committed as asked. Raises what `pinned_question` raises."""
-    question = await pinned_question(context, caller, asked)
-    if asked.as_of is None:
-        question = await at_its_words(context.nodes, question)
-    return await asyncio.to_thread(_create, context, question)
+    if asked.as_of is None and speaks_of_time(asked.text):
+        question = await at_its_words(context.nodes, await pinned_question(context, caller, asked))
+        return await context.catalog.writing(lambda tx: _created(tx, question))
+    text = await _admitted(context, caller, asked)
+    as_of, known_at = _instants(asked)
+
+    def opened(tx: Connection) -> Question:
+        pinned = _resolve(tx, caller.tenant, asked.collection, as_of, known_at)
+        return _created(tx, _question(context, caller, asked, text, pinned))
+
+    return await context.catalog.writing(opened)
 
 
 async def pinned_question(context: Context, caller: Caller, asked: Asked) -> Question:
     """The question, without an id yet. Raises what `check_text` and `pin` raise, and RateLimited."""
+    text = await _admitted(context, caller, asked)
+    return _question(context, caller, asked, text, await pin(context, caller, asked))
+
+
+async def _admitted(context: Context, caller: Caller, asked: Asked) -> str:
+    """The question's text, from a caller who has tokens left."""
     text = check_text(asked.text, context.settings.max_question_chars)
     await context.limiter.require_tokens(caller.tenant, caller.key_id)
-    pinned = await pin(context, caller, asked)
+    return text
+
+
+def _question(context: Context, caller: Caller, asked: Asked, text: str, pinned: Pinned) -> Question:
     question = Question(
         answer_id="",
         tenant=caller.tenant,
@@ -92,9 +103,7 @@ async def pinned_question(context: Context, caller: Caller, asked: Asked) -> Que
         weights=context.settings.rank_weights,
         exact=asked.exact,
     )
-    if asked.max_tokens is not None:
-        question = replace(question, max_tokens=asked.max_tokens)
-    return question
+    return question if asked.max_tokens is None else replace(question, max_tokens=asked.max_tokens)
 
 
 def _instants(asked: Asked) -> tuple[int, int | None]:
@@ -107,7 +116,6 @@ def _resolve(tx: Connection, tenant: str, collection: str, as_of: int, known_at:
     return Pinned(resolve_moment(tx, tenant, collection, generation, as_of, known_at), generation)
 
 
-def _create(context: Context, question: Question) -> Question:
-    with context.catalog.write() as tx:
-        answer_id = answers.create(tx, question.tenant, question.collection, question.to_json())
+def _created(tx: Connection, question: Question) -> Question:
+    answer_id = answers.create(tx, question.tenant, question.collection, question.to_json())
     return replace(question, answer_id=answer_id)
