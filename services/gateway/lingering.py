@@ -21,6 +21,7 @@ class Lingering:
 
     async def close(self) -> None:
         """Cancel what is left, and wait until it has ended."""
+        await asyncio.sleep(0)  # a task that is cancelled before it begins never comes to its `finally`
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
