@@ -26,7 +26,8 @@ _GATEWAY_PORT = 8420
 def well(name: str) -> bool:
     """Whether the process is well. Raises AttributeError for a name that no process has."""
     if name == "gateway":
-        return _gateway(int(os.environ.get("ALMANAC_PORT", _GATEWAY_PORT)))
+        port = os.environ.get("ALMANAC_PORT", _GATEWAY_PORT)
+        return _gateway(*_here(f"{os.environ.get('ALMANAC_HOST', '127.0.0.1')}:{port}").rsplit(":", 1))
     settings = Settings()
     if name == "orchestrator":
         return _has_beaten(settings.run_dir / BEAT)
@@ -34,8 +35,8 @@ def well(name: str) -> bool:
     return _node(name, _here(getattr(settings, f"{name}_address")))
 
 
-def _gateway(port: int) -> bool:
-    line = http.client.HTTPConnection("127.0.0.1", port, timeout=_PROBE_SECONDS)
+def _gateway(host: str, port: str) -> bool:
+    line = http.client.HTTPConnection(host.strip("[]"), int(port), timeout=_PROBE_SECONDS)
     try:
         line.request("GET", "/healthz")
         return line.getresponse().status == http.client.OK
@@ -53,7 +54,7 @@ def _has_beaten(file: Path) -> bool:
 
 
 def _here(address: str) -> str:
-    """The address as it is reached from inside the container, where a node listens on every interface."""
+    """The address as it is reached from inside the container, where a process listens on every interface."""
     return address.replace("0.0.0.0:", "127.0.0.1:").replace("[::]:", "[::1]:")
 
 

@@ -17,17 +17,22 @@ def main() -> None:
     app = create_app(settings)
     add_tasks(app, runtime)
     start_sweeper(app, runtime)
-    app.worker_main(
-        [
-            "worker",
-            "--pool=threads",
-            f"--concurrency={settings.worker_threads}",
-            f"--queues={','.join(settings.worker_queues)}",
-            f"--loglevel={settings.log_level}",
-            "--without-gossip",
-            "--without-mingle",
-        ]
-    )
+    try:
+        app.worker_main(_arguments(settings))
+    finally:
+        runtime.close()
+
+
+def _arguments(settings: WorkerSettings) -> list[str]:
+    return [
+        "worker",
+        "--pool=threads",
+        f"--concurrency={settings.worker_threads}",
+        f"--queues={','.join(settings.worker_queues)}",
+        f"--loglevel={settings.log_level}",
+        "--without-gossip",
+        "--without-mingle",
+    ]
 
 
 if __name__ == "__main__":

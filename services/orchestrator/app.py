@@ -106,9 +106,9 @@ def start_sweeper(app: Celery, runtime: Runtime) -> None:
         partial(_tidy, runtime),
         settings.sweep_seconds,
     )
-    asyncio.run_coroutine_threadsafe(_beat(settings.run_dir / BEAT), runtime.loop)
-    asyncio.run_coroutine_threadsafe(sweeper.run(), runtime.loop)
+    runtime.keep(_beat(settings.run_dir / BEAT))
+    runtime.keep(sweeper.run())
     following = Following(runtime.beside, runtime.nodes.retriever, settings.sweep_seconds)
-    asyncio.run_coroutine_threadsafe(following.run(), runtime.loop)
+    runtime.keep(following.run())
     counting = Counting(Aggregator(runtime.follower, runtime.nodes.features), settings.sweep_seconds)
-    asyncio.run_coroutine_threadsafe(counting.run(), runtime.loop)
+    runtime.keep(counting.run())

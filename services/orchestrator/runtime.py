@@ -36,6 +36,7 @@ class Runtime:
         self.settings = settings
         self.catalog = Database(settings.catalog_url)
         self.loop = asyncio.new_event_loop()
+        self._kept: set[asyncio.Task[None]] = set()
         self._thread = threading.Thread(target=self.loop.run_forever, name="graph", daemon=True)
         self._thread.start()
         self.redis: Redis = Redis.from_url(settings.broker_url, socket_connect_timeout=1)
@@ -63,13 +64,28 @@ class Runtime:
 
         return self.wait(traced())
 
+    def keep(self, work: Coroutine[Any, Any, None]) -> None:
+        """Let it run on the loop, until `close` cancels it."""
+
+        async def begin() -> None:
+            self._kept.add(asyncio.create_task(work))
+
+        self.wait(begin())
+
     def close(self) -> None:
-        self.wait(self.nodes.close())
-        self.wait(self.redis.aclose())
+        """What is kept running gives up what it holds, leases included."""
+        self.wait(self._end())
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(timeout=5)
         self.pipeline.parsers.close()
         self.catalog.close()
+
+    async def _end(self) -> None:
+        for task in self._kept:
+            task.cancel()
+        await asyncio.gather(*self._kept, return_exceptions=True)
+        await self.nodes.close()
+        await self.redis.aclose()
 
     async def _connect(self) -> Nodes:
         return connect(self.settings, self.catalog)
