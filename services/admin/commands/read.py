@@ -108,6 +108,8 @@ def show_answer(answer: Json) -> None:
         typer.echo("The nearest on record:")
     for citation in answer["citations"]:
         show_citation(citation)
+    if original := answer.get("original"):
+        typer.secho(f"“{clean(original)}” read as “{clean(answer['question'])}”", dim=True)
     taken = f", from “{clean(answer['moment_phrase'])}”" if answer.get("moment_from") == "question" else ""
     typer.secho(f"{answer['grounding']}, {moment(answer['moment'])}{taken}", dim=True)
     typer.secho(timings(answer.get("timings_ms") or {}), dim=True)

@@ -20,7 +20,7 @@ class Question:
 
     `key_id`: the key that asked, empty for none. `weights`: of features in ranking; empty keeps the retriever's order.
     `exact`: search exhaustively, whatever the generation's funnel. `phrase`: the question's own words that `as_of` was
-    taken from, empty where it was not.
+    taken from, empty where it was not. `original`: a follow-up as it was put, where `text` was made to stand alone.
     """
 
     answer_id: str
@@ -37,6 +37,7 @@ class Question:
     weights: Mapping[str, float] = field(default_factory=dict)
     exact: bool = False
     phrase: str = ""
+    original: str = ""
 
     @property
     def scope(self) -> Scope:
@@ -125,6 +126,7 @@ class Answer:
     exact: whether the passages were searched exhaustively. retrieved: the documents considered. similarity: the best
     cosine among their passages, None without one. trace: how each step went, in the order they began (executor.Taken).
     moment_from: "question" where `as_of` is what the words moment_phrase name; else empty.
+    original: the follow-up that `question` was made of, for it to stand alone; empty where it is the client's own.
     cached_from: the id of the answer that this one repeats, empty for one given afresh.
     """
 
@@ -148,6 +150,7 @@ class Answer:
     basis: Basis = Basis()
     moment_from: Literal["", "question"] = ""
     moment_phrase: str = ""
+    original: str = ""
     cached_from: str = ""
 
     def to_json(self) -> dict[str, Any]:

@@ -177,6 +177,7 @@ class _Answering:
             basis=basis(_considered(results), written.citations, written.prompt_sha256),
             moment_from="question" if question.phrase else "",
             moment_phrase=question.phrase,
+            original=question.original,
         )
 
 
