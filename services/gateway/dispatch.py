@@ -135,11 +135,14 @@ class _Asked:
         try:
             async with asyncio.timeout(_RECORD_SECONDS):
                 ended = await asyncio.to_thread(self._close, failed)
-                await self._stream.admit(self._attempt + 1)
-                return ended
-        except (OperationalError, *FAILURES) as failure:
-            log.error("answer_not_ended", answer_id=self._id, reason=str(failure))
+        except (OperationalError, TimeoutError) as failure:
+            log.error("answer_not_recorded", answer_id=self._id, reason=str(failure))
             return failed
+        if ended is failed:
+            with suppress(*FAILURES):
+                async with asyncio.timeout(_RECORD_SECONDS):
+                    await self._stream.admit(self._attempt + 1)
+        return ended or failed
 
     async def _through_workers(self) -> str | None:
         """None once the answer has ended; else what was lost: the workers, or the broker."""
@@ -193,7 +196,9 @@ class _Asked:
                 await self._stream.admit(self._attempt)
         found = await self._by.run(self._by.nodes, self._question, self._tell_quietly, self._released)
         answer = replace(found, degraded=(*found.degraded, lost)).to_json()
-        await self._tell_end(await asyncio.to_thread(self._close, (answers.DONE, answer)))
+        done = answers.DONE, answer
+        ended = await asyncio.to_thread(self._close, done)
+        await self._tell_end(ended or done)
 
     async def _take_over(self) -> bool:
         """Fence whoever works on the answer; True if somebody had finished it, which is then told."""
@@ -252,8 +257,8 @@ class _Asked:
         with self._catalog.write() as tx:
             return answers.next_attempt(tx, self._id), answers.outcome(tx, self._id)
 
-    def _close(self, outcome: Outcome) -> Outcome:
-        """Record the outcome; the one there is where the answer has ended already."""
+    def _close(self, outcome: Outcome) -> Outcome | None:
+        """The outcome on record: this one, or one from before; None where a later attempt works on the answer."""
         with self._catalog.write() as tx:
             recorded = events.record_answer(tx, self._id, self._attempt, *outcome, now())
-            return outcome if recorded else answers.outcome(tx, self._id) or outcome
+            return outcome if recorded else answers.outcome(tx, self._id)
