@@ -7,7 +7,6 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -78,15 +77,21 @@ class Faulty:
         return len(await self.nodes.encoder.encode(MODEL, TextKind.QUERY, ["a"]))
 
 
+@pytest.fixture(scope="module")
+def indexed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Nodes, int]:
+    """The nodes themselves, and the newest record time."""
+    return asyncio.run(sample(tmp_path_factory.mktemp("faults")))
+
+
 @pytest.fixture
-async def faulty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Faulty]:
+async def faulty(indexed: tuple[Nodes, int], monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Faulty]:
     steps = _Answering.steps
     monkeypatch.setattr(
         _Answering, "steps", lambda self: tuple(replace(step, seconds=step.seconds / QUICKER) for step in steps(self))
     )
     monkeypatch.setattr(writing, "GENERATE_SECONDS", writing.GENERATE_SECONDS / 10)
     monkeypatch.setattr(writing, "NAME_SECONDS", 1.0)
-    nodes, recorded = await sample(tmp_path)
+    nodes, recorded = indexed
     async with AsyncExitStack() as stack:
         proxies, clients = {}, {}
         for name, (servicer, register, client) in SERVED.items():
@@ -191,9 +196,7 @@ async def test_every_shape_of_call_ends_with_its_deadline(faulty: Faulty, fault:
         for node, call in calls(faulty.nodes).items():
             if connected:
                 await faulty.proxies[node].spoil(Fault.NONE)
-                await getattr(
-                    faulty.nodes, node
-                ).models() if node != "features" else await faulty.nodes.features.views()
+                await answering(call)
             await faulty.proxies[node].spoil(fault, 60.0)
             with deadline(0.5):
                 found, took = await ended(call(), 0.5)
@@ -251,12 +254,13 @@ async def test_a_circuit_opens_spares_the_waiting_and_closes_again(faulty: Fault
     degraded = await faulty.ask(DOCUMENTED)
     assert degraded.degraded == ("encoder",)
     await faulty.proxies["encoder"].spoil(Fault.NONE)
-    until = time.monotonic() + 20
-    while figure("state") != State.CLOSED:
-        assert time.monotonic() < until
+
+    async def encodes() -> bool:
         with deadline(2.0):
-            await ended(faulty.encode(), 2.0)
-        await asyncio.sleep(0.1)
+            return (await ended(faulty.encode(), 2.0))[0] == 1
+
+    await until(encodes, 30)
+    assert figure("state") == State.CLOSED
     assert figure("changes_total", state="closed") == closed + 1
     assert (await faulty.ask(DOCUMENTED)).degraded == ()
 
@@ -271,8 +275,12 @@ async def test_an_error_that_the_node_tells_opens_nothing(faulty: Faulty) -> Non
 
 async def test_a_connection_whose_peer_went_without_a_word_is_left(faulty: Faulty) -> None:
     proxy = faulty.proxies["encoder"]
-    often = (("grpc.keepalive_time_ms", 1_000), ("grpc.keepalive_timeout_ms", 1_000))
-    async with channel(proxy.address, *often) as line:
+    sooner = [
+        ("grpc.keepalive_time_ms", 1_000),
+        ("grpc.keepalive_timeout_ms", 1_000),
+        ("grpc.http2.ping_timeout_ms", 1_000),
+    ]
+    async with channel(proxy.address, *sooner) as line:
         client = EncoderClient(line)
         await client.encode(MODEL, TextKind.QUERY, ["a"])
         await proxy.abandon()

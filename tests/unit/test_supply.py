@@ -68,12 +68,11 @@ def test_a_bill_of_materials_holds_what_is_locked_with_hashes_and_licences(suppl
 
 
 @pytest.mark.slow
-def test_bills_of_materials_are_valid(supply: ModuleType) -> None:
+def test_a_bill_of_materials_is_valid(supply: ModuleType) -> None:
     from cyclonedx.schema import SchemaVersion
     from cyclonedx.validation.json import JsonStrictValidator
 
-    validator = JsonStrictValidator(SchemaVersion.V1_6)
-    assert [validator.validate_str(supply.bill(image)) for image in supply.images()] == [None] * 8
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(supply.bill("orchestrator")) is None
 
 
 def test_an_audit_that_nobody_can_be_asked_for_says_so_and_passes(

@@ -30,6 +30,7 @@ _RECONNECT = [
 _KEEPALIVE = [
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.ping_timeout_ms", 10_000),  # without it, any ping that is not answered holds the one above up for 60 s
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
 ]
@@ -45,7 +46,7 @@ them leaves, the name is looked up anew."""
 def channel(address: str, *options: tuple[str, Any]) -> Line:
     """A channel that reconnects within a second once the node is back, and that leaves a silent connection."""
     spread = _SPREAD if address.startswith(("dns:", "ipv4:", "ipv6:")) else []
-    return tls.connect(address, [*OPTIONS, *_RECONNECT, *_KEEPALIVE, *spread, *options])
+    return tls.connect(address, list(dict([*OPTIONS, *_RECONNECT, *_KEEPALIVE, *spread, *options]).items()))
 
 
 @contextmanager

@@ -25,6 +25,8 @@ STEP_FALLBACKS = Counter("almanac_step_fallbacks", "Steps whose fallback had to 
 Result = TypeVar("Result")
 Results = Mapping[str, Any]
 """What the steps before gave, by step name; a step that was passed over gave None."""
+_GRACE_SECONDS = 0.2
+"""How much later than its deadline a call may say so, and by that name the node it was made to."""
 
 
 @contextmanager
@@ -158,7 +160,7 @@ async def _within(step: Step, results: Results, taken: Taken) -> Any:
     """The tries of a step. The node's own deadline comes first; the timeout is for one that does not keep it."""
     try:
         with deadline(step.seconds):
-            async with asyncio.timeout(step.seconds):
+            async with asyncio.timeout(step.seconds + _GRACE_SECONDS):
                 return await _tries(step, results, taken)
     except TimeoutError:
         late = DeadlineExceeded(f"{step.name} took longer than {step.seconds:g} s")
