@@ -14,7 +14,7 @@ from prometheus_client import Counter, Histogram
 
 from services.common.errors import AlmanacError, DeadlineExceeded, Internal, MomentViolation, Overloaded, Unavailable
 from services.common.metrics import REGISTRY, SECONDS
-from services.common.rpc.deadlines import deadline
+from services.common.rpc.deadlines import deadline, remaining
 from services.common.telemetry import spanning
 from services.orchestrator.graph.patience import NodeFailed, Patience
 
@@ -175,6 +175,8 @@ async def _tries(step: Step, results: Results, taken: Taken) -> Any:
         except NodeFailed as failure:
             if taken.tries > step.retries or isinstance(failure.error, DeadlineExceeded):
                 raise
+            with calling(failure.node):
+                remaining(step.seconds)
 
 
 async def together(works: Iterable[Callable[[], Awaitable[Result]]], at_once: int) -> list[Result]:
