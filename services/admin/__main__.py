@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from services.admin.commands import (
+    adapters,
     backup,
     doctor,
     documents,
@@ -34,7 +35,6 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    add_completion=False,
 )
 for command in (stack.up, stack.down, stack.status, ingest.ingest, sync.sync, read.collections, read.search, read.ask):
     app.command()(command)
@@ -51,6 +51,7 @@ app.command()(backup.backup)
 app.command()(backup.restore)
 app.command()(doctor.doctor)
 app.add_typer(models.app, name="models")
+app.add_typer(adapters.app, name="adapters")
 app.add_typer(ingest.facts, name="facts")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(keys.app, name="keys")

@@ -44,6 +44,9 @@ class Gateway:
     def post(self, path: str, body: Mapping[str, object]) -> Any:
         return self._call("POST", path, json=_given(body))
 
+    def put(self, path: str, body: Mapping[str, object]) -> Any:
+        return self._call("PUT", path, json=_given(body))
+
     def delete(self, path: str, **query: object) -> Any:
         return self._call("DELETE", path, params={name: value for name, value in query.items() if value is not None})
 

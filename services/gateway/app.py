@@ -15,6 +15,7 @@ from services.gateway.patience import Patience
 from services.gateway.problems import add_handlers
 from services.gateway.refusals import REFUSALS
 from services.gateway.routes import (
+    adapters,
     answers,
     chat,
     collections,
@@ -78,6 +79,7 @@ def create_app(settings: GatewaySettings, opened: Opened = open_context) -> Fast
         usage,
         features,
         profiles,
+        adapters,
         collections,
         history,
         sync,

@@ -10,13 +10,17 @@ from sqlalchemy import Connection
 from services.catalog import answers
 from services.catalog.records import Generation
 from services.catalog.state import live_generation, resolve_moment
-from services.common.errors import InvalidQuestion
+from services.common.errors import AlmanacError, InvalidQuestion, ModelNotFound
 from services.common.moment import Moment, now, parse_as_of, parse_known_at
+from services.common.rpc.deadlines import deadline
 from services.gateway.caller import Caller
 from services.gateway.context import Context
 from services.orchestrator.graph.answer import Question
 from services.orchestrator.graph.proposing import at_its_words
 from services.orchestrator.graph.timing import speaks_of_time
+
+_ADAPTERS_SECONDS = 1.0
+"""How long the generator may take to name its adapters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +80,7 @@ async def open_question(context: Context, caller: Caller, asked: Asked) -> Quest
 
 
 async def pinned_question(context: Context, caller: Caller, asked: Asked) -> Question:
-    """The question, without an id yet. Raises what `check_text` and `pin` raise, and RateLimited."""
+    """The question, without an id yet. Raises what `check_text`, `require_adapter` and `pin` raise, and RateLimited."""
     text = await _admitted(context, caller, asked)
     return _question(context, caller, asked, text, await pin(context, caller, asked))
 
@@ -84,6 +88,7 @@ async def pinned_question(context: Context, caller: Caller, asked: Asked) -> Que
 async def _admitted(context: Context, caller: Caller, asked: Asked) -> str:
     """The question's text, from a caller who has tokens left."""
     text = check_text(asked.text, context.settings.max_question_chars)
+    await require_adapter(context, caller.tenant, asked.adapter)
     await context.limiter.require_tokens(caller.tenant, caller.key_id)
     return text
 
@@ -104,6 +109,22 @@ def _question(context: Context, caller: Caller, asked: Asked, text: str, pinned:
         exact=asked.exact,
     )
     return question if asked.max_tokens is None else replace(question, max_tokens=asked.max_tokens)
+
+
+async def served(context: Context, tenant: str) -> list[str] | None:
+    """The generator's adapters that the tenant may name; None where the generator does not say."""
+    try:
+        with deadline(_ADAPTERS_SECONDS):
+            return (await context.nodes.generator.models(tenant))[1:]
+    except AlmanacError:
+        return None
+
+
+async def require_adapter(context: Context, tenant: str, name: str) -> None:
+    """Raises ModelNotFound for one that the tenant may not name. Without the generator any passes: it quotes then."""
+    there = await served(context, tenant) if name else None
+    if there is not None and name not in there:
+        raise ModelNotFound(f"no adapter {name[:64]!r} is served; there are: {', '.join(there) or 'none'}")
 
 
 def _instants(asked: Asked) -> tuple[int, int | None]:

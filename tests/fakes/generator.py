@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
-from services.common.errors import AlmanacError
-from services.common.nodes.generator import Chunk, Prompt
+from services.common.errors import AlmanacError, ModelNotFound
+from services.common.nodes.generator import Adapter, Chunk, Prompt, Stats
 from services.generator.backends.memory import MemoryBackend
 
 
@@ -25,6 +25,7 @@ class FakeGenerator:
         fail_after: int = 0,
     ) -> None:
         self.prompts: list[Prompt] = []
+        self.held: dict[str, bool] = {}
         script = reply if callable(reply) else lambda prompt: reply
         self._backend = MemoryBackend(script, pace=pace, failure=failure, fail_after=fail_after)
 
@@ -39,4 +40,24 @@ class FakeGenerator:
                 yield chunk
 
     async def models(self, tenant: str = "") -> list[str]:
-        return [self._backend.model]
+        return [self._backend.model, *(one.name for one in await self.adapters(tenant))]
+
+    async def adapters(self, tenant: str) -> list[Adapter]:
+        """Of each tenant its own, `of-TENANT`."""
+        name = f"of-{tenant}"
+        return [Adapter(name, name in self.held, self.held.get(name, False))]
+
+    async def load(self, tenant: str, adapter: str, pinned: bool = False) -> None:
+        self._check(tenant, adapter)
+        self.held[adapter] = pinned or self.held.get(adapter, False)
+
+    async def unload(self, tenant: str, adapter: str) -> None:
+        self._check(tenant, adapter)
+        self.held.pop(adapter, None)
+
+    async def stats(self) -> Stats:
+        return await self._backend.stats()
+
+    def _check(self, tenant: str, adapter: str) -> None:
+        if adapter != f"of-{tenant}":
+            raise ModelNotFound(f"no adapter {adapter!r} is served; there are: of-{tenant}")

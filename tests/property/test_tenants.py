@@ -148,6 +148,9 @@ CASES = {
     ("GET", f"{A}/features/check"): Case("admin", f"{A}/features/check{IN}", works=False),
     ("POST", f"{A}/profiles"): Case("admin", f"{A}/profiles", {"plan": "p"}, operator=True, wide=True, works=False),
     ("GET", f"{A}/profiles"): Case("admin", f"{A}/profiles", wide=True, works=False),
+    ("GET", f"{A}/adapters"): Case("admin", f"{A}/adapters"),
+    ("PUT", f"{A}/adapters/{{name}}"): Case("admin", f"{A}/adapters/of-{{tenant}}", {}, own=True),
+    ("DELETE", f"{A}/adapters/{{name}}"): Case("admin", f"{A}/adapters/of-{{tenant}}", own=True),
     ("GET", "/v1/graph"): Case("ask", "/v1/graph"),
     ("GET", "/v1/collections"): Case("ask", "/v1/collections"),
     ("GET", "/v1/collections/{collection}/changes"): Case("ask", "/v1/collections/notes/changes"),
@@ -305,7 +308,7 @@ class World:
     def _ids(self, target: str, dice: random.Random) -> dict[str, str]:
         holding = self.holdings.get(target) or Holding("", *[["no-such-thing"] for _ in range(4)])
         kinds = {"version": "versions", "answer": "answers", "job": "jobs", "key": "keys"}
-        return {name: dice.choice(getattr(holding, kind)) for name, kind in kinds.items()}
+        return {"tenant": target, **{name: dice.choice(getattr(holding, kind)) for name, kind in kinds.items()}}
 
 
 @pytest.fixture

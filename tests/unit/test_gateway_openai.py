@@ -87,7 +87,7 @@ async def test_the_last_user_message_is_asked_at_the_moment_given(tmp_path):
 
 
 async def test_models_are_listed(client):
-    assert [model.id async for model in client.models.list()] == ["almanac", "almanac-quoted"]
+    assert [model.id async for model in client.models.list()] == ["almanac", "almanac-quoted", "almanac:of-local"]
     assert (await client.models.retrieve("almanac")).owned_by == "almanac"
     with pytest.raises(openai.NotFoundError):
         await client.models.retrieve("gpt")

@@ -40,6 +40,7 @@ class AnswerRequest(Strict):
     stream: bool = False
     generate: bool = True
     max_tokens: Annotated[int, Field(ge=1)] | None = None
+    adapter: str = Field("", max_length=128, description="A LoRA adapter of the generator; `/v1/models` names them.")
     exact: bool = Field(False, description="Search exhaustively, whatever the generation's funnel.")
 
 

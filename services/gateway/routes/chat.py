@@ -13,7 +13,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.common.errors import InvalidQuestion, InvalidRequest, ModelNotFound
-from services.gateway.asking import Asked, open_question
+from services.gateway.asking import Asked, open_question, require_adapter, served
 from services.gateway.bodies import Collection, Filters, documented, read_json
 from services.gateway.caller import Asking, Queueing, Streaming
 from services.gateway.context import Context, Using
@@ -100,33 +100,41 @@ async def complete(
 
 
 @router.get("/v1/models")
-async def models(caller: Asking) -> dict[str, Any]:
-    return {"object": "list", "data": [_model_json(ALMANAC), _model_json(QUOTED)]}
+async def models(using: Using, caller: Asking) -> dict[str, Any]:
+    """`almanac`, `almanac-quoted`, and `almanac:NAME` for each adapter that the tenant may name."""
+    adapters = [f"{ALMANAC}:{name}" for name in await served(using, caller.tenant) or ()]
+    return {"object": "list", "data": [_model_json(name) for name in (ALMANAC, QUOTED, *adapters)]}
 
 
 @router.get("/v1/models/{name}", responses=refuses(404))
-async def model(name: Annotated[str, Path(examples=[ALMANAC])], caller: Asking) -> dict[str, Any]:
-    return _model_json(_known(name))
+async def model(name: Annotated[str, Path(examples=[ALMANAC])], using: Using, caller: Asking) -> dict[str, Any]:
+    _, adapter = _known(name)
+    await require_adapter(using, caller.tenant, adapter)
+    return _model_json(name)
 
 
 def _asked(body: ChatRequest, most_tokens: int) -> Asked:
     wanted = body.max_completion_tokens or body.max_tokens
+    model, adapter = _known(body.model)
     return Asked(
         text=_last_question(body),
         collection=body.collection,
         as_of=body.as_of,
         known_at=body.known_at,
         filters=body.filters,
-        generate=_known(body.model) == ALMANAC,
+        generate=model == ALMANAC,
         max_tokens=min(wanted, most_tokens) if wanted else None,
-        adapter=body.adapter,
+        adapter=adapter or body.adapter,
     )
 
 
-def _known(name: str) -> str:
-    if name not in (ALMANAC, QUOTED):
-        raise ModelNotFound(f"there is no model {name[:64]!r}; there are {ALMANAC!r} and {QUOTED!r}")
-    return name
+def _known(name: str) -> tuple[str, str]:
+    """The model and the adapter that the name asks for, `almanac:NAME`. Raises ModelNotFound."""
+    model, colon, adapter = name.partition(":")
+    if model not in (ALMANAC, QUOTED) or (colon and (model != ALMANAC or not adapter)):
+        there = f"{ALMANAC!r}, {QUOTED!r}, and '{ALMANAC}:NAME' with an adapter"
+        raise ModelNotFound(f"there is no model {name[:64]!r}; there are {there}")
+    return model, adapter
 
 
 def _last_question(body: ChatRequest) -> str:

@@ -13,11 +13,12 @@ from services.common.clients.generator import GeneratorClient
 from services.common.clients.retriever import RetrieverClient
 from services.common.nodes.encoder import Encoder
 from services.common.nodes.features import Features
-from services.common.nodes.generator import Generator
+from services.common.nodes.generator import ManagedGenerator
 from services.common.nodes.retriever import Retriever
 from services.common.rpc.client import channel
 from services.common.settings import Settings
 from services.orchestrator.graph.patience import Patience
+from services.orchestrator.graph.remembering import QuestionVectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +29,10 @@ class Nodes:
     encoder: Encoder
     retriever: Retriever
     features: Features
-    generator: Generator
+    generator: ManagedGenerator
     channels: tuple[grpc.aio.Channel, ...] = ()
     patience: Patience = field(default_factory=Patience)
+    questions: QuestionVectors = field(default_factory=QuestionVectors)
 
     async def close(self) -> None:
         for line in self.channels:
