@@ -114,6 +114,13 @@ async def test_unix_sockets_stay_plain(tmp_path: Path, authority: trustme.CA) ->
     await server.stop(None)
 
 
+def test_a_file_that_is_not_there_is_named(tmp_path: Path, authority: trustme.CA) -> None:
+    settings = write(tmp_path / "node", authority)
+    (tmp_path / "node" / "key.pem").unlink()
+    with pytest.raises(InvalidRequest, match=r"key\.pem"):
+        tls.configure(settings)
+
+
 def test_half_a_set_of_files_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="together"):
         tls.configure(Settings(tls_key=tmp_path / "key.pem"))

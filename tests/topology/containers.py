@@ -88,7 +88,7 @@ class Container:
 
     def _command(self) -> tuple[str, ...]:
         if not self.service.target:
-            return COMMANDS[self.service.name](self.service, self._data())
+            return COMMANDS[self.service.name](self.service, self.place.address, self._data())
         return self.service.command
 
     def _data(self) -> Path:
@@ -117,7 +117,7 @@ class Container:
             return pings(self.place.address)
         command = self.service.health
         if self.service.name == "postgres":
-            command = (str(program(command[0])), *command[1:], "-h", "127.0.0.1")
+            command = (str(program(command[0])), *command[1:], "-h", self.place.address)
         return self.running and self._succeeds(command)
 
     def _succeeds(self, command: tuple[str, ...]) -> bool:

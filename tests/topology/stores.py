@@ -16,7 +16,7 @@ from tests.support import missing
 from tests.topology.deployed import Service
 
 # The tests' data may be lost with the machine.
-_SERVER = ("fsync=off", "full_page_writes=off", "listen_addresses=*", "max_connections=100")
+_SERVER = ("fsync=off", "full_page_writes=off", "max_connections=100")
 
 
 def require() -> None:
@@ -25,13 +25,13 @@ def require() -> None:
         missing("PostgreSQL's server (Debian: apt-get install postgresql)")
 
 
-def postgres(service: Service, data: Path) -> tuple[str, ...]:
+def postgres(service: Service, address: str, data: Path) -> tuple[str, ...]:
     """The command of the image `postgres`, whose entry point makes the database first."""
     who = unprivileged()
     become = ("setpriv", f"--reuid={who['user']}", f"--regid={who['group']}", "--clear-groups") if who else ()
     if not (data / "PG_VERSION").exists():
         _make(service, data, become)
-    options = (*_SERVER, f"unix_socket_directories={data}")
+    options = (*_SERVER, f"listen_addresses={address}", f"unix_socket_directories={data}")
     return (*become, str(program("postgres")), "-D", str(data), *(part for one in options for part in ("-c", one)))
 
 
@@ -55,9 +55,9 @@ def _quietly(*command: str, cwd: Path, said: str = "") -> None:
     assert not done.returncode, f"{command}: {done.stderr}"
 
 
-def valkey(service: Service, data: Path) -> tuple[str, ...]:
+def valkey(service: Service, address: str, data: Path) -> tuple[str, ...]:
     """The command of the image `valkey`, in which the protected mode is off."""
-    return (str(binary()), *service.command[1:], "--protected-mode", "no", "--dir", str(data))
+    return (str(binary()), *service.command[1:], "--bind", address, "--protected-mode", "no", "--dir", str(data))
 
 
 def pings(address: str) -> bool:
@@ -69,4 +69,4 @@ def pings(address: str) -> bool:
             return False
 
 
-COMMANDS: dict[str, Callable[[Service, Path], tuple[str, ...]]] = {"postgres": postgres, "valkey": valkey}
+COMMANDS: dict[str, Callable[[Service, str, Path], tuple[str, ...]]] = {"postgres": postgres, "valkey": valkey}

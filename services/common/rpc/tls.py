@@ -68,11 +68,13 @@ _held: Certificates | None = None
 
 
 def configure(settings: Settings) -> None:
-    """Use the certificates of the settings from now on. Raises InvalidRequest where only some are given."""
+    """Use the certificates of the settings from now on. Raises InvalidRequest where only some are given or exist."""
     global _held
     given = (settings.tls_certificate, settings.tls_key, settings.tls_authority)
     if any(given) and not all(given):
         raise InvalidRequest("give ALMANAC_TLS_CERTIFICATE, ALMANAC_TLS_KEY and ALMANAC_TLS_AUTHORITY together")
+    if missing := [str(file) for file in given if file and not file.is_file()]:
+        raise InvalidRequest(f"there is no file {missing[0]}, which an ALMANAC_TLS_* setting names")
     certificate, key, authority = given
     _held = Certificates(certificate, key, authority) if certificate and key and authority else None
 
