@@ -12,7 +12,7 @@ from tests.e2e.browser import PLUTO, ask, opened, set_date
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-SIZE = {"width": 1240, "height": 840}
+SIZE = {"width": 1240, "height": 900}
 MOST_BYTES = 250_000
 
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 import pytest
 from playwright.sync_api import expect
 
-from tests.e2e.browser import PLUTO, ask, finished, opened, set_date
+from tests.e2e.browser import PLUTO, ask, finished, opened, reload, set_date, turn_to
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -78,22 +78,23 @@ def test_a_gateway_that_is_gone_is_said_plainly(page):
 
 
 @contextmanager
-def cutting(port: int, word: bytes, times: int) -> Iterator[str]:
-    """A way to the gateway that breaks off right after it has let `word` through, that many times: its URL."""
-    left = [times]
+def cutting(port: int, *words: bytes) -> Iterator[str]:
+    """A way to the gateway that breaks off right after it has let each of the words through, once: its URL."""
+    left, pumps = list(words), []
 
     def pump(source: socket.socket, target: socket.socket, answers: bool) -> None:
         try:
             while data := source.recv(65_536):
                 target.sendall(data)
-                if answers and left[0] and word in data:
-                    left[0] -= 1
+                if answers and left and left[0] in data:
+                    del left[0]
                     break
         except OSError:
             pass  # the other direction has ended it
         for end in (source, target):
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)  # which, unlike close, wakes the other direction up
+        source.close()
 
     def serve(listener: socket.socket) -> None:
         while True:
@@ -103,16 +104,32 @@ def cutting(port: int, word: bytes, times: int) -> Iterator[str]:
                 return
             server = socket.create_connection(("127.0.0.1", port))
             for pair in ((client, server, False), (server, client, True)):
-                threading.Thread(target=pump, args=pair, daemon=True).start()
+                pumps.append(threading.Thread(target=pump, args=pair))
+                pumps[-1].start()
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=serve, args=(listener,), daemon=True).start()
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         listener.shutdown(socket.SHUT_RDWR)
+    for one in pumps:
+        one.join()
+
+
+def test_an_empty_almanac_says_what_to_do_first(page):
+    page.route("**/v1/collections", lambda route: route.fulfill(json={"collections": []}))
+    reload(page)
+    expect(page.locator("#empty")).to_contain_text("The pages are empty yet.")
+    expect(page.locator("#collection option")).to_have_text("none yet")
+    page.locator("#empty").get_by_role("link", name="Take something in").click()
+    expect(page.locator("#upload-collection")).to_have_value("default")
+    turn_to(page, "Ask")
+    page.locator("#question").fill(PLUTO)
+    page.locator("#question").press("Enter")
+    expect(page.locator(".entry").get_by_role("alert")).to_contain_text("take documents into this one")
 
 
 def test_an_answer_that_breaks_off_goes_on_where_it_was(browser, stack):
-    with cutting(stack.port, b"event: citation", 2) as url, opened(browser, url) as page:
+    with cutting(stack.port, b"event: step", b"event: text") as url, opened(browser, url) as page:
         taken_up = []
         page.on("request", lambda request: taken_up.append(request.headers.get("last-event-id")))
         entry = ask(page, PLUTO)
