@@ -27,30 +27,51 @@ FIELD_BYTES = 32
 """What a header field counts for beside its own bytes, as in RFC 9113, section 6.5.2: many small ones are large too."""
 
 MOST_PIPELINED = 16
+GRACE_SECONDS = 1.0
 _TELL_SECONDS = 60.0
 
 
 @dataclass(slots=True)
 class Connections:
-    """The bounds, and the connections that wait for a request, the one that has waited longest first."""
+    """The bounds, and since when each connection waits for a request, the one that has waited longest first."""
 
     head_seconds: float
     head_bytes: int
     stalled_seconds: float
     most: int
-    waiting: dict[Connection, None] = field(default_factory=dict)
+    waiting: dict[Connection, float] = field(default_factory=dict)
     told: float = float("-inf")
+    due: bool = False
 
     def protocol(self) -> Any:
         """What uvicorn takes as `http`."""
         return partial(Connection, self)
 
-    def make_room(self) -> None:
-        """Close the one that has waited longest: nobody who sends a request at once is that one."""
+    def wait(self, connection: Connection) -> None:
+        self.waiting[connection] = time.monotonic()
+
+    def opened(self, connection: Connection) -> None:
+        """Have room again within a second: who sends a request at once is served, however many say nothing. Whoever
+        opens twice as many before has the longest silent closed at once."""
+        if len(connection.connections) > 2 * self.most:
+            self._close(next(iter(self.waiting)))
+        elif len(connection.connections) > self.most and not self.due:
+            self.due = True
+            connection.loop.call_later(GRACE_SECONDS, self._make_room, connection)
+
+    def _make_room(self, one: Connection) -> None:
+        self.due, silent = False, time.monotonic() - GRACE_SECONDS / 2
+        for connection in [found for found, since in self.waiting.items() if since < silent]:
+            if len(one.connections) <= self.most:
+                return
+            one.connections.discard(connection)
+            self._close(connection)
+
+    def _close(self, connection: Connection) -> None:
         if time.monotonic() - self.told > _TELL_SECONDS:
             self.told = time.monotonic()
             log.warning("connections_full", most=self.most)
-        next(iter(self.waiting)).give_up(Overloaded(f"there are {self.most} connections; come back later"))
+        connection.give_up(Overloaded(f"there are {self.most} connections; come back later"))
 
 
 class Connection(HttpToolsProtocol):
@@ -68,8 +89,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._expect()
-        if len(self.connections) > self._bounds.most:
-            self._bounds.make_room()
+        self._bounds.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._settle()
@@ -120,7 +140,7 @@ class Connection(HttpToolsProtocol):
         if self._busy or self.transport.is_closing():
             return
         if self._between:
-            self._bounds.waiting[self] = None
+            self._bounds.wait(self)
         else:
             self._expect()
 
@@ -154,7 +174,7 @@ class Connection(HttpToolsProtocol):
 
     def _expect(self) -> None:
         if not self._busy:
-            self._bounds.waiting[self] = None
+            self._bounds.wait(self)
         self._late = self.loop.call_later(self._bounds.head_seconds, self._is_late)
 
     def _settle(self) -> None:
