@@ -49,7 +49,7 @@ class Fleet:
 
 
 FLEETS = (
-    Fleet("orchestrator", 32, 64, 0, False, {"azure": 8, "ragpulse": 400}),
+    Fleet("orchestrator", 64, 64, 0, False, {"azure": 16, "ragpulse": 100}),
     Fleet("generator", 4, 0, 32, True, {"azure": 1, "ragpulse": 20}),
 )
 """As ALMANAC_WORKER_THREADS, ALMANAC_ANSWERS_WAITING, ALMANAC_GENERATOR_SLOTS and ALMANAC_GENERATOR_QUEUE are."""
