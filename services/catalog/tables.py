@@ -7,6 +7,7 @@ else that a reader may have seen is ever updated.
 from __future__ import annotations
 
 from sqlalchemy import JSON, BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, String, Table, Text
+from sqlalchemy.sql import text
 
 metadata = MetaData()
 
@@ -250,6 +251,8 @@ jobs = Table(
     Index("jobs_by_state", "state", "lease_until"),
 )
 
+_OPEN = text("state = 'asked'")
+
 answers = Table(
     "answers",
     metadata,
@@ -261,6 +264,7 @@ answers = Table(
     Column("record", JSON),
     Column("created_at", BigInteger, nullable=False),
     Index("answers_by_time", "tenant", "created_at"),
+    Index("answers_open", "created_at", sqlite_where=_OPEN, postgresql_where=_OPEN),
 )
 
 erasures = Table(

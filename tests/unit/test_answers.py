@@ -1,7 +1,7 @@
 """Answers that nobody ends, and tasks that come too late."""
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import event, update
 
 from services.catalog import answers
 from services.catalog.tables import answers as table
@@ -41,6 +41,16 @@ def test_what_was_asked_long_ago_and_has_no_end_is_given_up(catalog):
         assert answers.give_up(tx, now() - 10 * MINUTE_US, problem) == 1
     assert ended(catalog, forgotten) == (answers.FAILED, problem)
     assert ended(catalog, recent) is None and ended(catalog, done)[0] == answers.DONE
+
+
+def test_what_has_no_end_is_found_without_reading_every_answer(catalog):
+    seen = []
+    event.listen(catalog.engine, "before_cursor_execute", lambda *told: seen.append(told[2:4]))
+    with catalog.write() as tx:
+        answers.give_up(tx, 0, {})
+        [(statement, values)] = [told for told in seen if told[0].startswith("UPDATE answers")]
+        plan = tx.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values).all()
+    assert [row for row in plan if "answers_open" in row[-1]], plan
 
 
 async def test_a_task_whose_attempt_was_given_up_is_not_worked_on(catalog):

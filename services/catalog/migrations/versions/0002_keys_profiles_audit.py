@@ -99,3 +99,5 @@ def upgrade() -> None:
     )
     op.create_index("distributions_by_hour", "distributions", ["tenant", "hour"])
     op.create_index("statements_by_event", "statements", ["tenant", "collection", "event", "created"])
+    asked = sa.text("state = 'asked'")
+    op.create_index("answers_open", "answers", ["created_at"], sqlite_where=asked, postgresql_where=asked)
