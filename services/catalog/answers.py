@@ -85,7 +85,8 @@ def record(tx: Connection, answer_id: str, attempt: int, state: str, found: Mapp
 
 def give_up(tx: Connection, before: int, problem: Mapping[str, Any]) -> int:
     """End what was asked before an instant and is still without an outcome; how many answers that were."""
-    asked: BindParameter[str] = bindparam("asked", ASKED, literal_execute=True)  # spelled out, for the index over such rows alone
+    # Spelled out in the statement: the index is over such rows alone.
+    asked: BindParameter[str] = bindparam("asked", ASKED, literal_execute=True)
     late = (answers.c.state == asked, answers.c.created_at < before)
     return tx.execute(update(answers).where(*late).values(state=FAILED, record=dict(problem))).rowcount
 
