@@ -31,7 +31,7 @@ ANSWER_SECONDS = 60
 SLACK_SECONDS = 15
 """Beyond an answer's deadline: a busy machine tells late what happened in time."""
 LONGEST_PAUSE = 4.0
-LEAVING = 0.1
+LEAVING = 0.2
 """The share of the questions whose client leaves before the end."""
 BACK_SECONDS = 120
 QUESTIONS = (
