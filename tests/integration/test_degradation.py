@@ -9,6 +9,8 @@ import pytest
 from services.common.errors import Overloaded, Unavailable
 from services.common.moment import Moment, parse_instant
 from services.orchestrator.graph.answer import Question
+from services.orchestrator.graph.released import Released
+from services.orchestrator.graph.remembering import QuestionVectors
 from services.orchestrator.graph.run import answer
 from services.orchestrator.graph.search import search
 from tests.fakes.sample import DOCUMENTED, EXAMPLES, FACT, GENERATION, sample
@@ -86,7 +88,8 @@ async def test_without_the_retriever_there_are_only_facts(asked):
 async def test_a_search_without_the_encoder_is_lexical_and_without_the_retriever_fails(asked):
     nodes, recorded = asked
     question = Question("a", "local", "almanac", DOCUMENTED, Moment(parse_instant("2020-06-01"), recorded), GENERATION)
-    found = await search(replace(nodes, encoder=Down()), GENERATION, question.scope, DOCUMENTED, 5, {})
+    without = replace(nodes, encoder=Down(), questions=QuestionVectors())
+    found = await search(without, GENERATION, question.scope, DOCUMENTED, 5, {})
     assert found.degraded == ["encoder"] and found.hits and all(hit.hit.dense is None for hit in found.hits)
     with pytest.raises(Unavailable):
         await search(replace(nodes, retriever=Down()), GENERATION, question.scope, DOCUMENTED, 5, {})
@@ -94,8 +97,8 @@ async def test_a_search_without_the_encoder_is_lexical_and_without_the_retriever
 
 async def test_the_text_of_an_earlier_attempt_is_not_told_again(asked):
     nodes, recorded = asked
-    whole = (await ask(asked, DOCUMENTED)).answer
-    told = []
+    given = await ask(asked, DOCUMENTED)
+    whole, told = given.answer, []
 
     async def emit(event):
         told.append(event.data.get("text", "") if event.kind == "text" else "")
@@ -104,7 +107,7 @@ async def test_the_text_of_an_earlier_attempt_is_not_told_again(asked):
     question = Question("a", "local", "almanac", DOCUMENTED, moment, GENERATION)
     for cut in (1, len(whole) // 2, len(whole)):
         told.clear()
-        again = await answer(nodes, question, emit, whole[:cut])
+        again = await answer(nodes, question, emit, Released(whole[:cut], tuple(given.citations)))
         assert again.answer == whole and whole[:cut] + "".join(told) == whole
 
 
