@@ -16,7 +16,7 @@ from http import HTTPStatus
 from typing import Any
 
 import structlog
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from services.common.errors import AlmanacError, HeadTooLarge, InvalidRequest, Overloaded, TooSlow
 from services.gateway.problems import PROBLEM, RETRY_SECONDS
@@ -83,6 +83,7 @@ class Connection(HttpToolsProtocol):
         self._between, self._deaf = True, False
         """Whether all requests that have begun are whole; whether what else comes is passed over."""
         self._unparsed, self._head = 0, 0
+        self._answering: RequestResponseCycle | None = None
         self._late: asyncio.TimerHandle | None = None
         self._stalled: asyncio.TimerHandle | None = None
 
@@ -94,6 +95,9 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._settle()
         self._unset_stalled()
+        if self._answering is not None:  # uvicorn tells only the last of pipelined requests
+            self._answering.disconnected = True
+            self._answering.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -163,14 +167,18 @@ class Connection(HttpToolsProtocol):
         if self._busy and self._between:
             self.cycle.keep_alive = False
             return
-        if not self._busy or not self.cycle.response_started:
+        if not self._busy or (self.cycle is self._answering and not self.cycle.response_started):
             self.transport.write(_response(error))
         self.transport.close()
 
     @property
     def _busy(self) -> bool:
         """Whether a response is under way."""
-        return self.cycle is not None and not self.cycle.response_complete
+        return self._answering is not None and not self._answering.response_complete
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
 
     def _expect(self) -> None:
         if not self._busy:

@@ -31,7 +31,7 @@ class GatewaySettings(Settings):
     body_seconds: float = Field(20.0, gt=0, description="A body comes within this time, and what `body_rate` adds.")
     body_rate: int = Field(1_024, ge=1, description="For each so many bytes of it, a body may take a second longer.")
     stalled_seconds: float = Field(30.0, gt=0, description="A client that takes nothing for so long is disconnected.")
-    connections: int = Field(1_000, ge=1, description="Open connections; beyond, the one longest idle is closed.")
+    connections: int = Field(1_000, ge=1, description="Open connections; beyond, those longest idle are closed.")
     max_upload_files: int = Field(1_000, ge=1, description="Most files in one upload.")
     answer_seconds: float = Field(60.0, gt=0, description="Every answer ends, well or badly, within this time.")
     heartbeat_seconds: float = Field(5.0, gt=0, description="Longest silence on an event stream.")
