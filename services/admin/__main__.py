@@ -7,6 +7,7 @@ import typer
 from services.admin.commands import (
     adapters,
     backup,
+    capacity,
     doctor,
     documents,
     evaluate,
@@ -50,6 +51,7 @@ app.command()(migrate.migrate)
 app.command()(backup.backup)
 app.command()(backup.restore)
 app.command()(doctor.doctor)
+app.command()(capacity.capacity)
 app.add_typer(models.app, name="models")
 app.add_typer(adapters.app, name="adapters")
 app.add_typer(ingest.facts, name="facts")
