@@ -56,6 +56,15 @@ def newest(tx: Connection, tenant: str, known_at: int | None = None) -> int:
     return OPEN_START if found is None else int(found)
 
 
+def held(tx: Connection, tenant: str, user: str) -> Profile:
+    """What was recorded last for the user alone, or for the tenant where `user` is empty."""
+    mine = (profiles.c.tenant == tenant, profiles.c.user == user)
+    found = tx.execute(
+        select(profiles.c.profile).where(*mine).order_by(profiles.c.recorded_at.desc()).limit(1)
+    ).scalar()
+    return Profile(**found) if found else Profile()
+
+
 def profile_changes(tx: Connection, view: str, stretch: Stretch) -> Iterator[list[FeatureRow]]:
     """What a view of profiles has to append, in batches."""
     at = profiles.c.recorded_at

@@ -89,7 +89,7 @@ async def _admitted(context: Context, caller: Caller, asked: Asked) -> str:
     """The question's text, from a caller who has tokens left."""
     text = check_text(asked.text, context.settings.max_question_chars)
     await require_adapter(context, caller.tenant, asked.adapter)
-    await context.limiter.require_tokens(caller.tenant, caller.key_id)
+    await _count(context, caller)
     return text
 
 
@@ -125,6 +125,19 @@ async def require_adapter(context: Context, tenant: str, name: str) -> None:
     there = await served(context, tenant) if name else None
     if there is not None and name not in there:
         raise ModelNotFound(f"no adapter {name[:64]!r} is served; there are: {', '.join(there) or 'none'}")
+
+
+async def require_tokens(context: Context, caller: Caller) -> None:
+    """Raises RateLimited where the caller's key, its tenant or a profile has no tokens left."""
+    quotas = await context.quotas.of(caller.tenant, caller.user, "tokens")
+    await context.limiter.require_tokens(caller.tenant, caller.key_id, quotas)
+
+
+async def _count(context: Context, caller: Caller) -> None:
+    """Count the question where a profile says how many a day there may be, and tell the caller. Raises RateLimited."""
+    await require_tokens(context, caller)
+    questions = await context.quotas.of(caller.tenant, caller.user, "questions")
+    caller.tell(await context.limiter.ask(caller.tenant, caller.key_id, questions))
 
 
 def _instants(asked: Asked) -> tuple[int, int | None]:

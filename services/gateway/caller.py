@@ -36,7 +36,8 @@ async def identify(request: Request, context: Context) -> Caller:
     known: Caller | None = getattr(request.state, "caller", None)
     if known is None:
         known = await _caller(request, context)
-        request.state.told = await context.limiter.admit(known.tenant, known.key_id)
+        known.tell(await context.limiter.admit(known.tenant, known.key_id))
+        request.state.told = known.told
         request.state.caller = known
     return known
 

@@ -18,6 +18,7 @@ from services.gateway.dispatch import Answering, Dispatcher
 from services.gateway.entries import RedisEntries
 from services.gateway.keyring import Keyring
 from services.gateway.limits.limiter import Limiter
+from services.gateway.limits.quotas import Quotas
 from services.gateway.lingering import Lingering
 from services.gateway.metrics import Metrics
 from services.gateway.searches import Searches
@@ -38,12 +39,14 @@ class Context:
     keyring: Keyring = field(init=False)
     limiter: Limiter = field(init=False)
     searches: Searches = field(init=False)
+    quotas: Quotas = field(init=False)
     lingering: Lingering = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "keyring", Keyring(self.catalog))
         object.__setattr__(self, "limiter", Limiter(self.settings))
         object.__setattr__(self, "searches", Searches(self.catalog))
+        object.__setattr__(self, "quotas", Quotas(self.catalog))
         object.__setattr__(self, "lingering", Lingering())
 
     async def close(self) -> None:

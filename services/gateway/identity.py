@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from services.common.errors import Forbidden
@@ -22,12 +23,21 @@ EVERYTHING = frozenset(Scope)
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whose request it is. `user` is empty for the tenant's own keys, `key_id` for a local request without a key."""
+    """Whose request it is. `user` is empty for the tenant's own keys, `key_id` for a local request without a key.
+
+    told: fields of the response, up to its beginning.
+    """
 
     tenant: str
     user: str = ""
     key_id: str = ""
     scopes: frozenset[Scope] = EVERYTHING
+    told: dict[str, str] = field(default_factory=dict, compare=False)
+
+    def tell(self, fields: Mapping[str, str]) -> None:
+        """Add fields to the response; lists in the order in which they are told."""
+        for name, value in fields.items():
+            self.told[name] = f"{self.told[name]}, {value}" if name in self.told else value
 
     def require(self, *scopes: Scope | str) -> None:
         """Raises Forbidden, naming what the key lacks."""

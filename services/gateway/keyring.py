@@ -55,6 +55,11 @@ class Keyring:
         self._note(key_id, clock - clock % _MINUTE_US)
         return found
 
+    async def user_of(self, key_id: str) -> str:
+        """Whose profile the key's questions use; empty for the tenant's own, and without a key."""
+        found = await self._find(key_id) if key_id else None
+        return "" if found is None else found.user
+
     async def any_made(self) -> bool:
         """Whether anybody ever made a key, and requests therefore need one."""
         if not self._made and self._clock() - self._made_at > LIFE_SECONDS:

@@ -88,7 +88,8 @@ async def charged(context: Context, question: Question, done: Event) -> None:
 async def charge(context: Context, tenant: str, key_id: str, usage: Mapping[str, int], answer_id: str = "") -> None:
     """Count the tokens that an answer took; those of an answer with an id once, however many listen to its end."""
     used = sum(int(usage.get(name, 0)) for name in ("prompt_tokens", "completion_tokens"))
-    await context.limiter.charge(tenant, key_id, used, answer_id)
+    quotas = await context.quotas.of(tenant, await context.keyring.user_of(key_id), "tokens")
+    await context.limiter.charge(tenant, key_id, used, answer_id, quotas)
 
 
 async def collect(context: Context, question: Question, request: Request) -> Mapping[str, Any]:

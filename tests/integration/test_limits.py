@@ -11,8 +11,11 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
+from services.catalog import keys
+from services.catalog.profiles import Profile, set_profile
 from services.common.errors import Overloaded, RateLimited, Unavailable
 from services.gateway.limits.limiter import Limiter
+from services.gateway.limits.policies import seconds_to_midnight
 from services.gateway.settings import GatewaySettings
 from services.orchestrator.graph.names import ANSWER_QUEUE
 from tests.fakes.gateway import COLLECTION, answering, client_of, gateway
@@ -157,6 +160,53 @@ async def test_a_tenants_quota_holds_for_all_its_keys_and_no_other_tenant(limite
     with pytest.raises(RateLimited, match="tenant requests daily"):
         await counting.admit("t", "d")
     await counting.admit("u", "a")
+
+
+def profiled(app, user="", **quotas):
+    """Have the profile on record; the key of that user."""
+    with app.state.context.catalog.write() as tx:
+        set_profile(tx, "local", user, Profile(**quotas))
+        return {"Authorization": f"Bearer {keys.create(tx, 'local', ['ask'], user=user)[1]}"}
+
+
+async def test_profiles_say_what_a_user_and_a_tenant_may_ask_a_day(tmp_path, valkey):
+    body = {"question": "When did the harbour open?", "collection": COLLECTION}
+    settings = {"broker_url": f"unix://{valkey.socket}", "limit_key_requests": "100/hour"}
+    async with gateway(tmp_path, answering(), **settings) as app, client_of(app) as client:
+        ada, own = profiled(app, "ada", questions_per_day=1), profiled(app, questions_per_day=3)
+        first = await client.post("/v1/answers", json=body, headers=ada)
+        assert first.status_code == 200
+        assert [part.split(";")[0:2] for part in first.headers["ratelimit"].split(", ")] == [
+            ['"key-requests"', "r=99"],
+            ['"user-questions-daily"', "r=0"],
+            ['"tenant-questions-daily"', "r=2"],
+        ]
+        refused = await client.post("/v1/answers", json=body, headers=ada)
+        assert (refused.status_code, "user questions daily" in refused.json()["detail"]) == (429, True)
+        assert abs(int(refused.headers["retry-after"]) - seconds_to_midnight()) < 60
+        assert (await client.post("/v1/search", json={"query": "x", "collection": COLLECTION}, headers=ada)).is_success
+        found = [await client.post("/v1/answers", json=body, headers=own) for _ in range(3)]
+        assert [one.status_code for one in found] == [200, 200, 429]
+        assert "tenant questions daily" in found[-1].json()["detail"]
+
+
+async def test_profiles_say_how_many_tokens_a_day_answers_may_take(tmp_path, valkey):
+    body = {"question": "When did the harbour open?", "collection": COLLECTION}
+    async with gateway(tmp_path, answering(), broker_url=f"unix://{valkey.socket}") as app, client_of(app) as client:
+        ada, own = profiled(app, "ada", tokens_per_day=15), profiled(app)
+        found = [(await client.post("/v1/answers", json=body, headers=ada)).status_code for _ in range(3)]
+        assert found == [200, 200, 429]  # each takes ten
+        assert (await client.post("/v1/answers", json=body, headers=own)).status_code == 200
+
+
+async def test_an_answer_is_paid_once_however_many_heard_its_end(limiter):
+    counting = limiter(quota_tenant_tokens=100)
+    for _ in range(3):
+        await counting.charge("t", "k", 60, "an answer")
+    await counting.require_tokens("t", "k")
+    await counting.charge("t", "k", 60, "another")
+    with pytest.raises(RateLimited):
+        await counting.require_tokens("t", "k")
 
 
 async def test_tokens_are_paid_after_they_were_used(limiter):

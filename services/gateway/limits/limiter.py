@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -57,8 +57,11 @@ class Limiter:
 
     async def admit(self, tenant: str, key_id: str) -> dict[str, str]:
         """Count a request; the fields of its response. Raises RateLimited, or Unavailable if it cannot be counted."""
+        return await self._counted(self._requests, tenant, key_id)
+
+    async def _counted(self, policies: Sequence[Policy], tenant: str, key_id: str) -> dict[str, str]:
         standings = []
-        for policy in self._requests:
+        for policy in policies:
             counting = self._day if policy.daily else self._meter
             found = await self._asked(lambda: counting.take(policy.quota, policy.who(tenant, key_id)))  # noqa: B023
             if found is None:
@@ -68,19 +71,29 @@ class Limiter:
                 raise _refusal(policy, found, _fields(standings))
         return _fields(standings)
 
-    async def require_tokens(self, tenant: str, key_id: str) -> None:
-        """Raises RateLimited where none are left: many answers at once may use more than that, which is paid later."""
-        for policy in self._tokens:
+    async def ask(self, tenant: str, key_id: str, quotas: Sequence[Policy]) -> dict[str, str]:
+        """Count a question against daily quotas; the fields of its response. Raises as `admit` does."""
+        return await self._counted(quotas, tenant, key_id)
+
+    async def require_tokens(self, tenant: str, key_id: str, quotas: Sequence[Policy] = ()) -> None:
+        """Raises RateLimited where none are left: many answers at once may use more than that, which is paid later.
+
+        quotas: beside those of the settings.
+        """
+        for policy in (*self._tokens, *quotas):
             looking = self._day if policy.daily else self._bucket
             found = await self._asked(lambda: looking.look(policy.quota, policy.who(tenant, key_id)))  # noqa: B023
             if found is not None and not found.allowed:
                 raise _refusal(policy, found, _fields([(policy, found)]))
 
-    async def charge(self, tenant: str, key_id: str, tokens: int, answer_id: str = "") -> None:
-        """Count tokens that an answer used; those of an answer with an id once."""
-        if not self._tokens or tokens <= 0 or (answer_id and not await self._first(answer_id)):
+    async def charge(
+        self, tenant: str, key_id: str, tokens: int, answer_id: str = "", quotas: Sequence[Policy] = ()
+    ) -> None:
+        """Count tokens that an answer used; those of an answer with an id once. quotas: beside the settings' own."""
+        charged = (*self._tokens, *quotas)
+        if not charged or tokens <= 0 or (answer_id and not await self._first(answer_id)):
             return
-        for policy in self._tokens:
+        for policy in charged:
             who = policy.who(tenant, key_id)
             spend = self._day.take if policy.daily else self._bucket.spend
             with suppress(Unavailable):

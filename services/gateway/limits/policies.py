@@ -32,15 +32,19 @@ class Limits(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A quota of one kind, `key` or `tenant`, for each of it; `daily`: of a calendar day, UTC."""
+    """A quota of one kind, `key` or `tenant`, for each of it; `daily`: of a calendar day, UTC.
+
+    holder: whose it is, where that is neither the key nor the tenant of whoever asks.
+    """
 
     name: str
     quota: RateLimitItem
     daily: bool = False
+    holder: str = ""
 
     def who(self, tenant: str, key_id: str) -> str:
         """Whose it is. Names of tenants hold no slash, so none is another's."""
-        holder = holder_of(tenant, key_id) if self.name.startswith("key") else tenant
+        holder = self.holder or (holder_of(tenant, key_id) if self.name.startswith("key") else tenant)
         return f"{self.name}/{holder}" + (f"/{time.strftime('%Y-%m-%d', time.gmtime())}" if self.daily else "")
 
     def stated(self) -> str:

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from services.catalog import answers
 from services.common.rpc.deadlines import deadline
-from services.gateway.asking import Asked, open_question, pinned_question
+from services.gateway.asking import Asked, open_question, pinned_question, require_tokens
 from services.gateway.bodies import Collection, Filters, Instant, Strict, documented, read_json
 from services.gateway.caller import Asking, Caller, Hold, Queueing
 from services.gateway.context import Context, Using
@@ -103,7 +103,7 @@ async def again(answer_id: AnswerId, using: Using, caller: Asking, queueing: Que
     """Give an answer again at its moment and generation, and say whether it is the same; if not, what differs, why."""
     stored = await using.catalog.reading(lambda tx: answers.stored(tx, caller.tenant, answer_id))
     await queueing()
-    await using.limiter.require_tokens(caller.tenant, caller.key_id)
+    await require_tokens(using, caller)
     with deadline(using.settings.answer_seconds):
         found = await replay(using.nodes, stored)
     if found.again is not None:
