@@ -174,6 +174,7 @@ ERRORS: Mapping[str, type[AlmanacError]] = {error.type: error for error in _desc
 
 BY_CODE: Mapping[StatusCode, type[AlmanacError]] = {
     StatusCode.UNAVAILABLE: Unavailable,
+    StatusCode.CANCELLED: Unavailable,
     StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
     StatusCode.RESOURCE_EXHAUSTED: Overloaded,
     StatusCode.INVALID_ARGUMENT: InvalidRequest,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, contextmanager
 from typing import Any
 
 import grpc
@@ -15,7 +15,7 @@ from services.common.rpc.circuit import guarding
 from services.common.rpc.deadlines import remaining
 from services.common.rpc.line import Line, Method
 from services.common.rpc.server import OPTIONS
-from services.common.rpc.status import from_rpc_error
+from services.common.rpc.status import from_rpc_error, told_by_node
 from services.common.telemetry import TRACEPARENT, begin, finish, spanning, traceparent
 
 CALL_SECONDS = 30.0
@@ -58,33 +58,74 @@ def translated() -> Iterator[None]:
         raise from_rpc_error(error) from None
 
 
+def _turned_away(error: grpc.aio.AioRpcError) -> bool:
+    """Whether a node that is about to end sent the call away; one that this side cancels raises another error."""
+    return error.code() is grpc.StatusCode.CANCELLED and not told_by_node(error)
+
+
 async def call(method: Method, request: Any, seconds: float = CALL_SECONDS) -> Any:
-    """A call with one response, bounded by the deadline at hand. Raises Unavailable while the circuit is open."""
+    """A call with one response, bounded by the deadline at hand. Raises Unavailable while the circuit is open.
+
+    Turned away by a node that ends, it is made once more: another may have taken its place.
+    """
     with spanning(method.path[1:], SpanKind.CLIENT), translated():
-        left = remaining(seconds)
-        with guarding(method.circuit, left):
-            return await method(request, timeout=left, metadata=((TRACEPARENT, traceparent()),))
+        try:
+            return await _response(method, request, remaining(seconds))
+        except grpc.aio.AioRpcError as error:
+            if not _turned_away(error) or isinstance(request, AsyncIterator):
+                raise
+        return await _response(method, request, remaining(seconds))
+
+
+async def _response(method: Method, request: Any, left: float) -> Any:
+    with guarding(method.circuit, left):
+        return await method(request, timeout=left, metadata=((TRACEPARENT, traceparent()),))
 
 
 async def stream(method: Method, request: Any, seconds: float = CALL_SECONDS) -> AsyncGenerator[Any, None]:
-    """A call with many responses; closing the iterator cancels it. Raises Unavailable while the circuit is open."""
+    """A call with many responses; closing the iterator cancels it. Raises Unavailable while the circuit is open.
+
+    Turned away before the first of them, it is made once more.
+    """
     span = begin(method.path[1:], SpanKind.CLIENT)
     error: BaseException | None = None
     try:
-        left = remaining(seconds)
-        with translated(), guarding(method.circuit, left):
-            running = method(request, timeout=left, metadata=((TRACEPARENT, traceparent(span)),))
-            try:
-                async for response in running:
-                    method.circuit.answered()
+        with translated():
+            async with aclosing(_twice(method, request, seconds, traceparent(span))) as responses:
+                async for response in responses:
                     yield response
-            finally:
-                running.cancel()
     except BaseException as raised:
         error = None if isinstance(raised, GeneratorExit) else raised
         raise
     finally:
         finish(span, error)
+
+
+async def _twice(method: Method, request: Any, seconds: float, parent: str) -> AsyncGenerator[Any, None]:
+    answered = False
+    try:
+        async with aclosing(_responses(method, request, remaining(seconds), parent)) as responses:
+            async for response in responses:
+                answered = True
+                yield response
+        return
+    except grpc.aio.AioRpcError as error:
+        if answered or not _turned_away(error):
+            raise
+    async with aclosing(_responses(method, request, remaining(seconds), parent)) as responses:
+        async for response in responses:
+            yield response
+
+
+async def _responses(method: Method, request: Any, left: float, parent: str) -> AsyncGenerator[Any, None]:
+    with guarding(method.circuit, left):
+        running = method(request, timeout=left, metadata=((TRACEPARENT, parent),))
+        try:
+            async for response in running:
+                method.circuit.answered()
+                yield response
+        finally:
+            running.cancel()
 
 
 async def healthy(address: str, seconds: float = 1.0, *options: tuple[str, Any]) -> bool:
