@@ -1,4 +1,6 @@
-"""Answers that nobody ends, and tasks that come too late."""
+"""Answers that nobody ends, tasks that come too late, and which answers are exact."""
+
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import event, update
@@ -6,9 +8,11 @@ from sqlalchemy import event, update
 from services.catalog import answers
 from services.catalog.tables import answers as table
 from services.common.errors import Unavailable
-from services.common.moment import now
+from services.common.moment import Moment, now
+from services.common.nodes.retriever import Stage, Target
 from services.orchestrator import answering
-from tests.fakes.gateway import MemoryStream, ask, catalog_in, nodes_over, said
+from services.orchestrator.graph.run import answer
+from tests.fakes.gateway import MemoryStream, OnePassage, ask, catalog_in, nodes_over, said
 
 MINUTE_US = 60_000_000
 
@@ -51,6 +55,32 @@ def test_what_has_no_end_is_found_without_reading_every_answer(catalog):
         [(statement, values)] = [told for told in seen if told[0].startswith("UPDATE answers")]
         plan = tx.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values).all()
     assert [row for row in plan if "answers_open" in row[-1]], plan
+
+
+class Searched(OnePassage):
+    """Finds as it does by the methods given, one for canonical questions and one for passages."""
+
+    def __init__(self, questions, passages):
+        super().__init__()
+        self.methods = {Target.QUESTIONS: questions, Target.PASSAGES: passages}
+
+    async def search(self, query):
+        found = await super().search(query)
+        return replace(found, plan=[Stage("dense", self.methods[query.target], 1, 3, 0.1)])
+
+
+@pytest.mark.parametrize(
+    ("questions", "passages", "exact"),
+    [("vectors", "vectors", True), ("codes", "vectors", False), ("vectors", "graph", False)],
+)
+async def test_an_answer_is_exact_where_nothing_was_searched_approximately(catalog, questions, passages, exact):
+    nodes = replace(nodes_over(catalog), retriever=Searched(questions, passages))
+    question = replace(ask(catalog), moment=Moment(now(), now()))
+
+    async def emit(_):
+        return None
+
+    assert (await answer(nodes, question, emit)).exact is exact
 
 
 async def test_a_task_whose_attempt_was_given_up_is_not_worked_on(catalog):

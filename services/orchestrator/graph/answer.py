@@ -123,8 +123,9 @@ class Basis:
 class Answer:
     """An answer with all that is needed to check it and to run it again.
 
-    exact: whether the passages were searched exhaustively. retrieved: the documents considered. similarity: the best
-    cosine among their passages, None without one. trace: how each step went, in the order they began (executor.Taken).
+    exact: whether passages and canonical questions were searched exhaustively. retrieved: the documents considered.
+    similarity: the best cosine among their passages, None without one. trace: how each step went, in the order they
+    began (executor.Taken).
     moment_from: "question" where `as_of` is what the words moment_phrase name; else empty.
     original: the follow-up that `question` was made of, for it to stand alone; empty where it is the client's own.
     cached_from: the id of the answer that this one repeats, empty for one given afresh.

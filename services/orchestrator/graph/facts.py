@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from services.catalog.reading import FactAt, Phrasing, fact_at, phrasings, question_named
@@ -12,7 +12,7 @@ from services.common.errors import MomentViolation
 from services.common.moment import format_instant
 from services.common.nodes.encoder import TextKind
 from services.common.nodes.features import FACTS
-from services.common.nodes.retriever import Query, Target
+from services.common.nodes.retriever import Query, Stage, Target
 from services.orchestrator.graph.answer import Question
 from services.orchestrator.graph.executor import calling
 from services.orchestrator.graph.matching import Candidate, choose, doubtful, named_year, without_names
@@ -23,14 +23,25 @@ CANDIDATES = 8
 _BEFORE_MARK = re.compile(r"\s+(?=[?.!,])")
 
 
-async def find_fact(nodes: Nodes, question: Question, vector: Vector | None) -> FactAt | None:
+Searched = Callable[[Sequence[Stage]], None]
+"""Told by which stages the canonical questions were searched."""
+
+
+def _untold(_: Sequence[Stage]) -> None:
+    return None
+
+
+async def find_fact(
+    nodes: Nodes, question: Question, vector: Vector | None, searched: Searched = _untold
+) -> FactAt | None:
     """The fact that answers the question at its moment, None if there is none.
 
     Without a vector only a question in the very words of a canonical one is recognised. Raises MomentViolation if the
     features node gives what the catalog does not see at the moment.
     """
     question = _without_phrase(question)
-    asked = await _match(nodes, question, vector) if vector is not None else await named(nodes, question)
+    known = named(nodes, question) if vector is None else _match(nodes, question, vector, searched)
+    asked = await known
     if asked is None:
         return None
     with calling("features"):
@@ -45,7 +56,7 @@ async def find_fact(nodes: Nodes, question: Question, vector: Vector | None) -> 
 
 async def canonical(nodes: Nodes, question: Question, vector: Vector) -> str | None:
     """The key of the canonical question that is asked, whatever holds at the moment; None if it is none of them."""
-    return await named(nodes, question) or await _match(nodes, question, vector)
+    return await named(nodes, question) or await _match(nodes, question, vector, _untold)
 
 
 async def named(nodes: Nodes, question: Question) -> str | None:
@@ -59,10 +70,12 @@ async def named(nodes: Nodes, question: Question) -> str | None:
     return await asyncio.to_thread(read)
 
 
-async def _match(nodes: Nodes, question: Question, vector: Vector) -> str | None:
+async def _match(nodes: Nodes, question: Question, vector: Vector, searched: Searched) -> str | None:
     with calling("retriever"):
         query = Query(question.scope, Target.QUESTIONS, "", vector, CANDIDATES, exact=question.exact)
-        hits = (await nodes.retriever.search(query)).hits
+        found = await nodes.retriever.search(query)
+    hits = found.hits
+    searched(found.plan)
     asked = await asyncio.to_thread(_asked, nodes, question, [hit.item_id for hit in hits])
     near = [(asked[hit.item_id], hit.dense or 0.0) for hit in hits]
     candidates = [Candidate(one.question_key, one.text, cosine) for one, cosine in near]

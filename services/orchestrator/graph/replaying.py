@@ -37,7 +37,7 @@ class Difference:
 class Replay:
     """How an answer compares with its record.
 
-    exact: whether passages were searched exhaustively then, and so now. overlap: the share of the recorded passages
+    exact: whether the search was exhaustive then, and so now. overlap: the share of the recorded passages
     that were found again, 1 where none were recorded; None where nothing could be run again.
     """
 

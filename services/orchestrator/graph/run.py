@@ -15,6 +15,7 @@ from typing import Any
 
 from services.catalog.reading import FactAt
 from services.common.errors import Unavailable
+from services.common.nodes.retriever import Stage
 from services.common.rpc.deadlines import deadline
 from services.common.telemetry import trace_id
 from services.orchestrator.graph.answer import Answer, Emit, Event, Question
@@ -26,7 +27,7 @@ from services.orchestrator.graph.nodes import Nodes
 from services.orchestrator.graph.patience import NodeFailed
 from services.orchestrator.graph.ranking import SECONDS as RANK_SECONDS
 from services.orchestrator.graph.released import NOTHING, Released
-from services.orchestrator.graph.search import SearchHit, depth, find_passages, query_vector, rank_passages
+from services.orchestrator.graph.search import SearchHit, depth, exhaustive, find_passages, query_vector, rank_passages
 from services.orchestrator.graph.writing import Written, write
 
 ANSWER_SECONDS = 60.0
@@ -95,7 +96,10 @@ class _Answering:
     async def _facts(self, results: Results) -> FactAt | None:
         if self._released.text:
             return None
-        return await find_fact(self._nodes, self._question, results["encode"])
+        return await find_fact(self._nodes, self._question, results["encode"], self._searched)
+
+    def _searched(self, plan: Sequence[Stage]) -> None:
+        self._exact = self._exact and exhaustive(plan)
 
     async def _facts_by_name(self, _: Results) -> FactAt | None:
         """Without the retriever a question in a canonical one's very words is still known; without features nothing."""
@@ -111,7 +115,7 @@ class _Answering:
         passages = await find_passages(
             self._nodes, question.scope, question.text, results["encode"], deep, question.filters, question.exact
         )
-        self._exact = passages.exact
+        self._searched(passages.plan)
         return passages.hits
 
     def _to_rank(self, results: Results) -> bool:

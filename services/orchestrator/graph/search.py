@@ -33,6 +33,11 @@ APPROXIMATE = ("codes", "graph", "lists")
 UNWEIGHED: Weights = MappingProxyType({})
 
 
+def exhaustive(plan: Sequence[Stage]) -> bool:
+    """Whether every allowed point was compared by its full vector, not by a code or along a graph."""
+    return not any(stage.method in APPROXIMATE for stage in plan)
+
+
 @dataclass(frozen=True, slots=True)
 class SearchHit:
     """A passage found and where it stands. features: of its document, where they were read."""
@@ -48,11 +53,6 @@ class Passages:
 
     hits: list[SearchHit]
     plan: Sequence[Stage] = ()
-
-    @property
-    def exact(self) -> bool:
-        """Whether every allowed point was compared by its full vector, not by a code or along a graph."""
-        return not any(stage.method in APPROXIMATE for stage in self.plan)
 
 
 @dataclass(frozen=True, slots=True)
