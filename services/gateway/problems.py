@@ -11,7 +11,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from pydantic import ValidationError
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DataError, OperationalError
 from starlette.exceptions import HTTPException
 
 from services.common.errors import ERRORS, AlmanacError, Internal, InvalidRequest, Unavailable
@@ -30,7 +30,7 @@ _NAMED = 5
 
 
 def add_handlers(app: FastAPI) -> None:
-    for kind in (AlmanacError, RequestValidationError, ValidationError, OperationalError):
+    for kind in (AlmanacError, RequestValidationError, ValidationError, DataError, OperationalError):
         app.add_exception_handler(kind, _told)
     app.add_exception_handler(HTTPException, _http)
 
@@ -98,6 +98,8 @@ def understood(error: Exception, path: str) -> AlmanacError:
             return error
         case RequestValidationError() | ValidationError():
             return InvalidRequest(describe(error.errors()))
+        case DataError():
+            return InvalidRequest("the request holds what the catalog cannot hold, a NUL character or a huge number")
         case OperationalError():
             log.error("catalog_failed", path=path, reason=str(error))
             return Unavailable("the catalog does not answer; its log and the gateway's say why")

@@ -20,6 +20,7 @@ from schemathesis.core.failures import Failure
 from schemathesis.generation import GenerationMode
 from schemathesis.python import asgi
 from sqlalchemy import text
+from sqlalchemy.exc import DataError
 
 from services.catalog import answers, generations, jobs, keys
 from services.catalog.state import index_reader, set_watermark
@@ -30,6 +31,7 @@ from services.gateway.app import create_app
 from services.gateway.context import Context
 from services.gateway.dispatch import Dispatcher
 from services.gateway.document import operations
+from services.gateway.problems import understood
 from services.gateway.settings import GatewaySettings
 from services.orchestrator.graph.nodes import Nodes
 from tests.fakes.gateway import (
@@ -263,3 +265,53 @@ def check_success(operation: dict, response) -> None:
     schema = {**told["content"][kind]["schema"], "components": DOCUMENT["components"]}
     if kind == "application/json":
         Draft202012Validator(schema).validate(response.json())
+
+
+NASTY = {
+    "nothing": b"",
+    "half of it": b'{"question": ',
+    "not UTF-8": b'{"question": "\xff"}',
+    "UTF-16": '{"question": "q"}'.encode("utf-16"),
+    "a lone surrogate": rb'{"question": "\ud800", "query": "\ud800", "removed": ["\udfff"], "name": "\ud800"}',
+    "NUL": rb'{"question": "\u0000", "query": "\u0000", "removed": ["\u0000"], "name": "\u0000", "note": "\u0000"}',
+    "deep lists": b"[" * 50_000,
+    "deep objects": b'{"filters":' * 20_000,
+    "no numbers": b'{"question": NaN, "max_tokens": Infinity, "limit": NaN, "oversampling": NaN, "candidates": 1e999}',
+    "a huge integer": b'{"question": "q", "max_tokens": %s, "limit": %s, "grace_seconds": %s}' % ((b"9" * 5_000,) * 3),
+    "64 bits and one": b'{"question": "q", "max_tokens": 18446744073709551616, "tokens_per_day": 9223372036854775808}',
+    "the same field twice": b'{"question": "q", "question": 1, "collection": "notes", "collection": []}',
+    "the year 10000": b'{"question": "q", "query": "q", "as_of": "10000-01-01", "valid_from": "-1-01-01"}',
+    "a field of an object": b'{"__proto__": {}, "constructor": 1}',
+    "a number": b"1e400",
+    "null": b"null",
+}
+"""Bodies that no document describes."""
+
+
+@pytest.mark.parametrize("name", NASTY)
+async def test_no_body_is_too_strange_to_be_refused(application_and_key, name):
+    app, headers = application_and_key
+    async with client_of(app) as client:
+        for label, (path, operation) in OPERATIONS.items():
+            if "requestBody" in operation and path not in LEFT_OUT:
+                method, told = label.partition(" ")[0], {**headers, "Content-Type": "application/json"}
+                response = await client.request(method, path.format(**EXAMPLES), content=NASTY[name], headers=told)
+                assert str(response.status_code) in operation["responses"], label
+                assert 400 <= response.status_code < 500, (label, response.text[:500])
+
+
+@pytest.mark.parametrize(
+    "query", ["limit=1&limit=2", "limit=" + "9" * 5_000, "after=%00", "after=%ff", "known_at=%ED%A0%80"]
+)
+async def test_no_query_is_too_strange_to_be_answered(application_and_key, query):
+    app, headers = application_and_key
+    async with client_of(app) as client:
+        for label, (path, operation) in OPERATIONS.items():
+            if "get" in label.lower() and "health" not in operation["tags"]:
+                response = await client.get(f"{path.format(**EXAMPLES)}?{query}", headers=headers)
+                assert str(response.status_code) in operation["responses"], label
+                assert response.status_code < 500, (label, response.text[:500])
+
+
+def test_what_the_database_cannot_hold_is_the_clients_mistake():
+    assert understood(DataError("INSERT", {}, ValueError("NUL")), "/v1/x").http_status == 400
