@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from benchmarks.images import pinned
 from services.admin.settings import AdminSettings
 from services.common import probe
 from services.common.settings import Settings
@@ -262,3 +263,11 @@ def test_a_new_pod_is_there_before_the_old_one_goes_unless_two_would_both_write(
             assert named("prod", "Service")[name]["spec"]["publishNotReadyAddresses"]
         else:
             assert spec["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}, name
+
+
+def test_the_sizes_of_images_are_told_of_every_lock_as_it_is() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text().partition("### Sizes of images")[2]
+    told = {name: int(count) for name, count in re.findall(r"^\| `([a-z-]+)` \| (\d+) \|", text, re.MULTILINE)}
+    locks = {file.stem: len(pinned(file)) for file in (ROOT / "infra" / "locks").glob("*.txt")}
+    del locks["generator-gpu"]
+    assert told == locks
