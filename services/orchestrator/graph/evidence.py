@@ -129,6 +129,11 @@ def score(
     return scores
 
 
+def quotable(scores: Sequence[float]) -> int:
+    """How many of the best sentences may be quoted, by their scores, best first: those close to the first."""
+    return sum(scores[0] - score <= _LEAD for score in scores)
+
+
 def select(
     question: str,
     found: Sequence[Sentence],
@@ -152,7 +157,7 @@ def select(
     best = int(order[0])
     texts = {passage.passage_id: f"{passage.title} {passage.text}" for passage in passages}
     covered = coverage(question, texts[found[best].passage_id])
-    quotes = sum(chosen[0].score - one.score <= _LEAD for one in chosen)
+    quotes = quotable([one.score for one in chosen])
     if cosines is None:
         return Selection(chosen, covered >= ANSWERABLE_WITHOUT_VECTORS, quotes)
     return Selection(chosen, float(cosines[best]) + covered >= ANSWERABLE, quotes)

@@ -9,6 +9,7 @@ from typing import Any
 
 from services.common.moment import OPEN_END, OPEN_START, parse_instant
 from services.orchestrator.graph.answer import Citation
+from services.orchestrator.graph.evidence import quotable
 from services.orchestrator.graph.finding import Evidence
 from services.orchestrator.graph.grounding import ABSTENTION
 
@@ -40,7 +41,8 @@ class Released:
     @property
     def evidence(self) -> Evidence:
         """The evidence to go on with, so that the numbers in the text stay those of its quotes."""
-        return Evidence(self.citations, not ABSTENTION.startswith(self.text))
+        quotes = quotable([citation.score for citation in self.citations])
+        return Evidence(self.citations, not ABSTENTION.startswith(self.text), quotes)
 
 
 NOTHING = Released()
