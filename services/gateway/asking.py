@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from sqlalchemy import Connection
 
@@ -16,6 +17,7 @@ from services.common.rpc.deadlines import deadline
 from services.gateway.caller import Caller
 from services.gateway.context import Context
 from services.orchestrator.graph.answer import Question
+from services.orchestrator.graph.conversing import Turn, standing_alone
 from services.orchestrator.graph.proposing import at_its_words
 from services.orchestrator.graph.timing import speaks_of_time
 
@@ -25,7 +27,10 @@ _ADAPTERS_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a client asks. `as_of` and `known_at` as they were written. exact: search exhaustively."""
+    """What a client asks. `as_of` and `known_at` as they were written. exact: search exhaustively.
+
+    history: what was asked and answered before, in order; the text may lean on it.
+    """
 
     text: str
     collection: str
@@ -36,6 +41,7 @@ class Asked:
     max_tokens: int | None = None
     adapter: str = ""
     exact: bool = False
+    history: Sequence[Turn] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,39 +72,49 @@ async def pin(context: Context, caller: Caller, asked: Asked) -> Pinned:
 
 async def open_question(context: Context, caller: Caller, asked: Asked) -> Question:
     """The question, committed as asked. Raises what `pinned_question` raises."""
-    if asked.as_of is None and speaks_of_time(asked.text):
-        question = await at_its_words(context.nodes, await pinned_question(context, caller, asked))
+    read = await _admitted(context, caller, asked)
+    if asked.as_of is None and speaks_of_time(read.text):
+        pinned = await pin(context, caller, asked)
+        question = await at_its_words(context.nodes, _question(context, caller, asked, read, pinned))
         return await context.catalog.writing(lambda tx: _created(tx, question))
-    text = await _admitted(context, caller, asked)
     as_of, known_at = _instants(asked)
 
     def opened(tx: Connection) -> Question:
         pinned = _resolve(tx, caller.tenant, asked.collection, as_of, known_at)
-        return _created(tx, _question(context, caller, asked, text, pinned))
+        return _created(tx, _question(context, caller, asked, read, pinned))
 
     return await context.catalog.writing(opened)
 
 
 async def pinned_question(context: Context, caller: Caller, asked: Asked) -> Question:
     """The question, without an id yet. Raises what `check_text`, `require_adapter` and `pin` raise, and RateLimited."""
-    text = await _admitted(context, caller, asked)
-    return _question(context, caller, asked, text, await pin(context, caller, asked))
+    read = await _admitted(context, caller, asked)
+    return _question(context, caller, asked, read, await pin(context, caller, asked))
 
 
-async def _admitted(context: Context, caller: Caller, asked: Asked) -> str:
-    """The question's text, from a caller who has tokens left."""
-    text = check_text(asked.text, context.settings.max_question_chars)
+class _Read(NamedTuple):
+    """A question as it is answered, and as it was put where that is something else."""
+
+    text: str
+    original: str = ""
+
+
+async def _admitted(context: Context, caller: Caller, asked: Asked) -> _Read:
+    """The question to answer, from a caller who has tokens left."""
+    longest = context.settings.max_question_chars
+    put = check_text(asked.text, longest)
+    text = check_text(standing_alone(put, asked.history), longest)
     await require_adapter(context, caller.tenant, asked.adapter)
     await _count(context, caller)
-    return text
+    return _Read(text, "" if text == put else put)
 
 
-def _question(context: Context, caller: Caller, asked: Asked, text: str, pinned: Pinned) -> Question:
+def _question(context: Context, caller: Caller, asked: Asked, read: _Read, pinned: Pinned) -> Question:
     question = Question(
         answer_id="",
         tenant=caller.tenant,
         collection=asked.collection,
-        text=text,
+        text=read.text,
         moment=pinned.moment,
         generation=pinned.generation,
         filters=asked.filters,
@@ -107,6 +123,7 @@ def _question(context: Context, caller: Caller, asked: Asked, text: str, pinned:
         key_id=caller.key_id,
         weights=context.settings.rank_weights,
         exact=asked.exact,
+        original=read.original,
     )
     return question if asked.max_tokens is None else replace(question, max_tokens=asked.max_tokens)
 

@@ -90,6 +90,22 @@ async def test_a_quiet_stream_carries_heartbeats(tmp_path):
     assert [name for name, _ in events] == [":", ":", "done"]
 
 
+async def test_a_follow_up_is_recorded_as_read_and_as_put(tmp_path):
+    asked = []
+
+    async def answer(question, emit):
+        asked.append((question.text, question.original))
+        await emit(Event("done", {"answer": said(question, "").to_json()}))
+
+    history = [{"question": "When did the old harbour open?", "answer": "In 1901. [1]"}]
+    async with gateway(tmp_path, answer) as app, client_of(app) as client:
+        for question in ("Who built it?", "Who built the bridge?"):
+            await client.post("/v1/answers", json={**ASK, "question": question, "history": history})
+        wrong = await client.post("/v1/answers", json={**ASK, "history": [{"answer": "In 1901."}]})
+    assert asked == [("Who built the old harbour?", "Who built it?"), ("Who built the bridge?", "")]
+    assert wrong.status_code == 400
+
+
 async def test_the_question_is_pinned_to_one_moment_and_committed_before_it_is_asked(tmp_path):
     asked = []
 

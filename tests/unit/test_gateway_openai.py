@@ -86,6 +86,21 @@ async def test_the_last_user_message_is_asked_at_the_moment_given(tmp_path):
     assert (second.text, second.generate) == ("When?", False)
 
 
+async def test_a_follow_up_is_asked_so_that_it_stands_alone(tmp_path):
+    asked = []
+
+    async def answer(question, emit):
+        asked.append((question.text, question.original))
+        await emit(Event("done", {"answer": said(question, "").to_json()}))
+
+    turns = [("user", "Where was Nikola Tesla born?"), ("assistant", "In Smiljan. [1]"), ("user", "When did he die?")]
+    messages = [{"role": role, "content": text} for role, text in turns]
+    async with gateway(tmp_path, answer) as app, client_of(app) as client:
+        await complete(client, messages=messages)
+        await complete(client, messages=messages[:1])
+    assert asked == [("When did Nikola Tesla die?", "When did he die?"), ("Where was Nikola Tesla born?", "")]
+
+
 async def test_models_are_listed(client):
     assert [model.id async for model in client.models.list()] == ["almanac", "almanac-quoted", "almanac:of-local"]
     assert (await client.models.retrieve("almanac")).owned_by == "almanac"

@@ -22,6 +22,7 @@ from services.gateway.listening import collect, stream
 from services.gateway.parameters import AnswerId
 from services.gateway.refusals import ANSWERS, EVENTS, Responses, refuses
 from services.gateway.resuming import as_sse, named_in, place_in, resume
+from services.orchestrator.graph.conversing import Turn
 
 router = APIRouter(tags=["answers"])
 
@@ -31,8 +32,17 @@ LastEventId = Annotated[str, Header(max_length=128, description="The id of the l
 _RESUMED: Responses = {**EVENTS, 204: {"description": "The client has all of it: it need not come back."}}
 
 
+class TurnRequest(Strict):
+    question: str
+    answer: str = ""
+
+
 class AnswerRequest(Strict):
     question: str
+    history: Annotated[list[TurnRequest], Field(max_length=100)] = Field(
+        default_factory=list,
+        description="What was asked and answered before, for a follow-up to lean on; its last 1,000 tokens are read.",
+    )
     collection: Collection = "default"
     as_of: str | None = None
     known_at: str | None = None
@@ -76,7 +86,8 @@ async def ask(
         await streaming()
         if last_event_id:
             return await resume(using, caller, *named_in(last_event_id), queueing)
-    asked = Asked(body.question, **body.model_dump(exclude={"question", "stream"}))
+    turns = [Turn(turn.question, turn.answer) for turn in body.history]
+    asked = Asked(body.question, **body.model_dump(exclude={"question", "history", "stream"}), history=turns)
     await queueing()
     question = await open_question(using, caller, asked)
     return stream(as_sse(using, question)) if body.stream else await collect(using, question, request)

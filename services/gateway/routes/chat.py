@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Annotated, Any, Literal
 
@@ -21,6 +21,7 @@ from services.gateway.listening import HEARTBEAT, collect, listen, stream
 from services.gateway.problems import openai_error
 from services.gateway.refusals import ANSWERS, EVENTS, refuses
 from services.orchestrator.graph.answer import Question
+from services.orchestrator.graph.conversing import Turn
 
 router = APIRouter(tags=["openai"])
 
@@ -31,7 +32,7 @@ _ASKED = {
     "messages": [{"role": "user", "content": "When did the harbour open?"}],
     "collection": "notes",
 }
-_BESIDE = ("citations", "moment", "moment_from", "moment_phrase", "grounding", "degraded")
+_BESIDE = ("citations", "moment", "moment_from", "moment_phrase", "original", "grounding", "degraded")
 
 
 class Part(BaseModel):
@@ -43,13 +44,17 @@ class ChatMessage(BaseModel):
     role: str
     content: str | list[Part] | None = None
 
-    def text(self) -> str:
-        """Its words. Raises InvalidQuestion for pictures and sounds."""
+    def words(self) -> str:
+        """Its words, without what else it holds."""
         if not isinstance(self.content, list):
             return self.content or ""
-        if any(part.type != "text" for part in self.content):
+        return "\n".join(part.text for part in self.content if part.type == "text")
+
+    def question(self) -> str:
+        """Its words. Raises InvalidQuestion for pictures and sounds."""
+        if isinstance(self.content, list) and any(part.type != "text" for part in self.content):
             raise InvalidQuestion("messages: only text can be asked about")
-        return "\n".join(part.text for part in self.content)
+        return self.words()
 
 
 class StreamOptions(BaseModel):
@@ -88,7 +93,7 @@ class ChatRequest(BaseModel):
 async def complete(
     request: Request, using: Using, caller: Asking, streaming: Streaming, queueing: Queueing
 ) -> Response | Mapping[str, Any]:
-    """Answer the last message of the user."""
+    """Answer the last message of the user, made to stand alone where it leans on those before it (`original`)."""
     body = await read_json(request, ChatRequest, using.settings.max_body_bytes)
     if body.stream:
         await streaming()
@@ -116,8 +121,12 @@ async def model(name: Annotated[str, Path(examples=[ALMANAC])], using: Using, ca
 def _asked(body: ChatRequest, most_tokens: int) -> Asked:
     wanted = body.max_completion_tokens or body.max_tokens
     model, adapter = _known(body.model)
+    last = max((place for place, message in enumerate(body.messages) if message.role == "user"), default=None)
+    if last is None:
+        raise InvalidRequest("messages: none of them is the user's")
     return Asked(
-        text=_last_question(body),
+        text=body.messages[last].question(),
+        history=_conversation(body.messages[:last]),
         collection=body.collection,
         as_of=body.as_of,
         known_at=body.known_at,
@@ -137,11 +146,15 @@ def _known(name: str) -> tuple[str, str]:
     return model, adapter
 
 
-def _last_question(body: ChatRequest) -> str:
-    last = next((message for message in reversed(body.messages) if message.role == "user"), None)
-    if last is None:
-        raise InvalidRequest("messages: none of them is the user's")
-    return last.text()
+def _conversation(messages: Sequence[ChatMessage]) -> list[Turn]:
+    """What the user asked, in order, each with what was answered."""
+    turns: list[Turn] = []
+    for message in messages:
+        if message.role == "user":
+            turns.append(Turn(message.words()))
+        elif message.role == "assistant" and turns:
+            turns[-1] = Turn(turns[-1].question, f"{turns[-1].answer} {message.words()}".strip())
+    return turns
 
 
 def _model_json(name: str) -> dict[str, Any]:
