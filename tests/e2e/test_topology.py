@@ -3,7 +3,7 @@
 Qdrant, Prometheus and Grafana are left out (tests/topology/stack.py says so): the retriever runs its embedded engine.
 """
 
-import os
+from pathlib import Path
 
 import httpx
 import pytest
@@ -30,7 +30,7 @@ def test_it_answers_with_citations_and_nothing_missing(stack):
 @pytest.mark.skipif(not namespaces_allowed(), reason="network namespaces are not allowed here: all are on loopback")
 def test_every_container_has_a_network_of_its_own(stack):
     running = [one.pid for all_of in stack.containers.values() for one in all_of if one.running]
-    networks = {os.readlink(f"/proc/{pid}/ns/net") for pid in ("self", *running)}
+    networks = {Path(f"/proc/{pid}/ns/net").readlink() for pid in ("self", *running)}
     assert len(networks) == len(running) + 1 >= 9
 
 
