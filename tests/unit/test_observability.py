@@ -9,14 +9,15 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
 from services.admin.__main__ import app as command_line
 from services.common.metrics import REGISTRY
 from services.gateway.metrics import Metrics
+from services.orchestrator.app import create_app
 from services.orchestrator.graph.names import ANSWER_QUEUE, INGEST_QUEUE
+from services.orchestrator.settings import WorkerSettings
 
 ROOT = Path(__file__).parents[2]
 HANDBOOK = (ROOT / "docs" / "operations.md").read_text()
@@ -104,6 +105,40 @@ def test_the_handbook_has_every_figure_and_no_other() -> None:
     assert told == set(figures())
 
 
+def test_the_handbook_tells_kind_and_labels_of_each_figure() -> None:
+    rows = re.findall(r"^\| `(almanac_\w+)` \| (\w+) \| ([\w, ]*) \| (.+) \|$", HANDBOOK, re.MULTILINE)
+    told = {name: (kind, tuple(re.findall(r"\w+", labels)), text) for name, kind, labels, text in rows}
+    known = {
+        collector._name: (collector._type, tuple(collector._labelnames), collector._documentation)
+        for registry in registries()
+        for collector in registry._collector_to_names
+        if hasattr(collector, "_labelnames")
+    }
+    assert told == known
+
+
+def section(title: str) -> str:
+    return HANDBOOK.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+
+
+def test_every_runbook_has_its_alert() -> None:
+    rules = yaml.safe_load((ROOT / "infra/prometheus/alerts.yml").read_text())["groups"][0]["rules"]
+    assert set(re.findall(r"^### (\w+)$", section("Alerts"), re.MULTILINE)) == {rule["alert"] for rule in rules}
+
+
+def test_the_handbook_has_every_queue_and_no_other() -> None:
+    assert set(re.findall(r"^\| `([\w.-]+)` \|", section("Queues"), re.MULTILINE)) == {ANSWER_QUEUE, INGEST_QUEUE}
+    routed = {route["queue"] for route in create_app(WorkerSettings()).conf.task_routes.values()}
+    assert routed == {ANSWER_QUEUE, INGEST_QUEUE}
+
+
+def test_the_pages_that_the_handbook_names_are_there() -> None:
+    named = set(re.findall(r"`(docs/[\w.-]+|benchmarks[./]\w+|infra/[\w./-]+)`", HANDBOOK))
+    for name in named:
+        path = name if "/" in name else f"{name.replace('.', '/')}.py"
+        assert (ROOT / path).exists(), name
+
+
 def commands() -> Iterator[str]:
     for command in command_line.registered_commands:
         yield (command.name or command.callback.__name__).replace("_", "-")
@@ -115,8 +150,3 @@ def commands() -> Iterator[str]:
 def test_the_handbook_has_every_command_and_no_other() -> None:
     told = set(re.findall(r"^\| `almanac ([\w -]+)` \|", HANDBOOK, re.MULTILINE))
     assert told == set(commands())
-
-
-@pytest.mark.parametrize("queue", [ANSWER_QUEUE, INGEST_QUEUE])
-def test_the_handbook_has_every_queue(queue: str) -> None:
-    assert f"| `{queue}` |" in HANDBOOK

@@ -5,8 +5,9 @@ import re
 from pathlib import Path
 
 import pytest
+from pydantic_core import PydanticUndefined
 
-from services.common.settings import Settings
+from services.common.settings import _UNSET, Settings
 
 ROOT = Path(__file__).parents[2]
 MODULES = sorted(path.parent.name for path in ROOT.glob("services/*/settings.py") if path.parent.name != "common")
@@ -29,6 +30,24 @@ def documented() -> set[str]:
 def test_every_setting_is_documented_and_nothing_else_is():
     declared = {f"ALMANAC_{name.upper()}" for one in classes() for name in one.model_fields}
     assert declared == documented()
+
+
+def told(default: object) -> str:
+    """As the handbook writes a default: nothing where it is empty or made from other settings."""
+    text = "" if default in (None, PydanticUndefined, _UNSET) else str(default)
+    text = ",".join(default) if isinstance(default, tuple) else text
+    return f"`{text}`" if text else ""
+
+
+def test_the_handbook_tells_each_default_and_what_it_is():
+    text = (ROOT / "docs" / "operations.md").read_text()
+    rows = re.findall(r"\| `ALMANAC_(\w+)` \| (.*?) ?\| (.+) \|", text)
+    declared = {
+        (name.upper(), told(field.default), field.description)
+        for one in classes()
+        for name, field in one.model_fields.items()
+    }
+    assert set(rows) <= declared, set(rows) - declared
 
 
 def test_every_setting_describes_itself():
