@@ -1,6 +1,7 @@
 """The Model Context Protocol's endpoint, through the protocol's own client."""
 
 import ast
+import asyncio
 from contextlib import asynccontextmanager
 
 import httpx2
@@ -230,8 +231,36 @@ async def test_every_message_counts_once_and_one_too_many_is_told_when_to_come_b
     assert counted == [("local", made.key_id)] * 4
 
 
+async def test_a_client_that_asks_for_progress_hears_of_it_while_an_answer_takes_its_time(tmp_path):
+    heard = []
+
+    async def slow(question, emit):
+        await asyncio.sleep(0.1)
+        await by_year(question, emit)
+
+    async def progressing(progress, total, message):
+        heard.append((progress, message))
+
+    async with gateway(tmp_path, slow, heartbeat_seconds=0.01) as app, connected(app) as client:
+        found = await client.call_tool("ask", ASKED, progress_callback=progressing)
+    assert found.structured_content["answer"] == "It opened in 1901."
+    passed = [seconds for seconds, _ in heard]
+    assert heard and passed == sorted(passed) and {message for _, message in heard} == {"ask: at work"}
+
+
+async def test_a_client_that_asks_for_none_gets_one_json_object(app):
+    called = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "ask", "arguments": ASKED}}
+    async with client_of(app) as client:
+        plain = await client.post("/mcp", json=called, headers=ACCEPT)
+        called["params"]["_meta"] = {"progressToken": 1}
+        only_json = await client.post("/mcp", json=called, headers={"accept": "application/json"})
+    assert plain.headers["content-type"] == "application/json"
+    assert only_json.headers["content-type"] == "application/json"
+    assert only_json.json()["result"]["structuredContent"]["answer"] == "It opened in 1901."
+
+
 async def test_tokens_that_are_used_up_fail_the_tool_alone(app, monkeypatch):
-    async def require_tokens(tenant, key_id):
+    async def require_tokens(tenant, key_id, quotas):
         raise RateLimited("tokens are all used; try again in 7 s")
 
     monkeypatch.setattr(app.state.context.limiter, "require_tokens", require_tokens)

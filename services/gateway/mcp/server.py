@@ -6,7 +6,10 @@ Every request stands for itself: no session outlives it, so any gateway may serv
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import time
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any
@@ -65,12 +68,31 @@ async def _call(used: Used, params: types.CallToolRequestParams) -> types.CallTo
     context = request.app.state.context
     try:
         caller = await identify(request, context)
-        async with asynccontextmanager(hold_answer)(context, caller) as queueing:
+        async with asynccontextmanager(hold_answer)(context, caller) as queueing, _progressing(used, params.name):
             found = await tool.use(Asking(context, caller, request, queueing), params.arguments or {})
     except Exception as error:
         told = understood(error, request.scope["path"])
         return _result(told.detail, told.problem(), is_error=True)
     return _result(tool.words(found), found)
+
+
+@asynccontextmanager
+async def _progressing(used: Used, tool: str) -> AsyncIterator[None]:
+    """Meanwhile report progress to a client that asked for it, in seconds, as often as a stream has a heartbeat."""
+    assert used.request is not None
+    pause, began = used.request.app.state.context.settings.heartbeat_seconds, time.monotonic()
+
+    async def report() -> None:
+        while True:
+            await asyncio.sleep(pause)
+            await used.session.report_progress(round(time.monotonic() - began, 3), message=f"{tool}: at work")
+
+    reporting = asyncio.create_task(report())
+    try:
+        yield
+    finally:
+        reporting.cancel()
+        await asyncio.gather(reporting, return_exceptions=True)
 
 
 def _result(text: str, found: Json, is_error: bool = False) -> types.CallToolResult:
@@ -104,7 +126,15 @@ class Exchange(Response):
             return messages.pop() if messages else await receive()
 
         manager = StreamableHTTPSessionManager(
-            SERVER, json_response=True, stateless=True, max_request_body_size=len(self._given) + 1
+            SERVER,
+            json_response=not self._wants_progress(scope),
+            stateless=True,
+            max_request_body_size=len(self._given) + 1,
         )
         async with manager.run():
             await manager.handle_request(scope, again, send)
+
+    def _wants_progress(self, scope: Scope) -> bool:
+        """Whether the client asks to hear of progress, and can: it gets events then, else one JSON object."""
+        accepted = dict(scope["headers"]).get(b"accept", b"")
+        return b"text/event-stream" in accepted and b'"progressToken"' in self._given
