@@ -89,13 +89,13 @@ export class AnswerView {
   }
 
   #write() {
-    const pieces = marked(this.text).map((piece) => piece.text ?? this.#marks(piece.numbers));
+    const pieces = marked(this.text).flatMap(({ text, last, numbers }) => (numbers ? this.#marks(last, numbers) : text));
     this.words.replaceChildren(el("p", {}, ...pieces));
   }
 
-  #marks(numbers) {
+  #marks(word, numbers) {
     const cited = (n) => this.citations.find((one) => one.n === n);
-    return el("span", { class: "sups" }, ...numbers.map((n) => mark(n, cited(n), this.collection)));
+    return el("span", { class: "sups" }, word, ...numbers.map((n) => mark(n, cited(n), this.collection)));
   }
 
   #cite() {

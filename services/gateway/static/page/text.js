@@ -7,12 +7,13 @@ export const utf16Index = (text, points) => {
   return at;
 };
 
-/** The text in pieces: {text} or {numbers} for a mark such as [1, 2]. */
+/** The text in pieces: {text}, or {numbers, last} for a mark such as [1, 2] and the word that it must not leave. */
 export const marked = (text) => {
   const pieces = [];
   let at = 0;
-  for (const found of text.matchAll(/\s*\[(\d+(?:, \d+)*)\]/g)) {
-    pieces.push({ text: text.slice(at, found.index) }, { numbers: found[1].split(", ").map(Number) });
+  for (const found of text.matchAll(/(\S{0,24}?)\s*\[(\d+(?:, \d+)*)\]/g)) {
+    const [, last, numbers] = found;
+    pieces.push({ text: text.slice(at, found.index) }, { last, numbers: numbers.split(", ").map(Number) });
     at = found.index + found[0].length;
   }
   pieces.push({ text: text.slice(at) });

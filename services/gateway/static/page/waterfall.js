@@ -6,8 +6,10 @@ const rounded = (ms) => (ms < 10 ? ms.toFixed(1) : String(Math.round(ms)));
 
 const took = (ms) => (ms < 1000 ? `${rounded(ms)} ms` : `${(ms / 1000).toFixed(2)} s`);
 
-const remarks = ({ tries, fell_back: fellBack }) =>
-  [tries > 1 && `${tries} tries`, fellBack && "went without"].filter(Boolean).join(", ");
+const remarks = ({ tries, lost }) => [tries > 1 && `${tries} tries`, lost && "went without"].filter(Boolean).join(", ");
+
+/** Whether the step had to do without its node. The generator's loss is survived within its step, and so is no fallback. */
+const without = ({ node, fell_back: fellBack }, degraded) => fellBack || (node === "generator" && degraded.includes(node));
 
 const row = (taken, total) => {
   const bar = el("span", { class: "bar" });
@@ -15,7 +17,7 @@ const row = (taken, total) => {
   bar.style.setProperty("--long", taken.ms / total);
   return el(
     "li",
-    { class: taken.fell_back ? "without" : "" },
+    { class: taken.lost ? "without" : "" },
     el("span", { class: "name" }, taken.step, taken.node ? el("i", {}, ` ${taken.node}`) : null),
     el("span", { class: "track", "aria-hidden": "true" }, bar),
     el("b", {}, took(taken.ms), remarks(taken) ? el("em", {}, remarks(taken)) : null),
@@ -36,7 +38,7 @@ export const waterfall = (answer) => {
     "details",
     { class: "waterfall" },
     el("summary", {}, `Answered in ${took(total)}, in ${steps.length} ${steps.length === 1 ? "step" : "steps"}`),
-    el("ol", {}, ...steps.map((taken) => row(taken, total))),
+    el("ol", {}, ...steps.map((taken) => row({ ...taken, lost: without(taken, answer.degraded) }, total))),
     answer.trace_id ? el("p", { class: "hint" }, "Its trace is ", el("code", {}, answer.trace_id)) : null,
   );
 };
