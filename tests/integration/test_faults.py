@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,7 +26,7 @@ from services.common.nodes.encoder import TextKind
 from services.common.nodes.generator import Message, Prompt
 from services.common.nodes.scope import Stretch
 from services.common.rpc.circuit import OPEN_AFTER, State
-from services.common.rpc.client import channel
+from services.common.rpc.client import channel, healthy
 from services.common.rpc.deadlines import deadline
 from services.common.rpc.server import start
 from services.encoder.server import EncoderServicer
@@ -300,3 +304,42 @@ async def test_a_node_that_is_slow_to_connect_to_is_reached(faulty: Faulty) -> N
     async with channel(proxy.address) as line:
         with deadline(10):
             assert len(await EncoderClient(line).encode(MODEL, TextKind.QUERY, ["a"])) == 1
+
+
+@pytest.mark.parametrize("fault", [Fault.SILENT, Fault.RESET, Fault.REFUSED, Fault.DELAY])
+async def test_a_probe_of_a_node_behind_a_fault_says_no_in_time(faulty: Faulty, fault: Fault) -> None:
+    proxy = faulty.proxies["encoder"]
+    assert await healthy(proxy.address, 10.0)
+    await proxy.spoil(fault, 60.0)
+    found, took = await ended(healthy(proxy.address, 0.5), 0.5)
+    assert found is False and took < 0.5 + LATE_SECONDS
+
+
+async def test_a_process_that_is_stopped_and_goes_on_is_left_and_found_again(tmp_path: Path) -> None:
+    """SIGSTOP is a true half-open peer: the kernel accepts and acknowledges, and nobody answers."""
+    address = f"127.0.0.1:{free_port()}"
+    own = {"ALMANAC_HOME": str(tmp_path), "ALMANAC_ENCODER_BACKEND": "memory", "ALMANAC_ENCODER_ADDRESS": address}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "services.encoder", env={**os.environ, **own}, stdout=asyncio.subprocess.DEVNULL
+    )
+    try:
+        async with channel(address) as line:
+            client = EncoderClient(line)
+
+            async def encodes() -> bool:
+                with deadline(1.0):
+                    found, took = await ended(client.encode(MODEL, TextKind.QUERY, ["a"]), 1.0)
+                assert took < 1.0 + LATE_SECONDS
+                return not isinstance(found, AlmanacError)
+
+            await until(encodes, 90)
+            process.send_signal(signal.SIGSTOP)
+            while figure("state") != State.OPEN:
+                assert not await encodes()
+            assert not await healthy(address, 0.5)
+            process.send_signal(signal.SIGCONT)
+            await until(encodes, 60)
+            assert figure("state") == State.CLOSED
+    finally:
+        process.kill()
+        await process.wait()
