@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import structlog
-from limits.aio.strategies import FixedWindowRateLimiter
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -18,7 +17,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from services.common.errors import Overloaded, RateLimited, Unavailable
 from services.gateway.limits.leases import Leases, Refused
-from services.gateway.limits.meters import PREFIX, Bucket, Meter, Standing, Window, meter, storage
+from services.gateway.limits.meters import PREFIX, Bucket, Day, Meter, Standing, meter
 from services.gateway.limits.policies import Policy, holder_of, policies, seconds_to_midnight
 from services.gateway.outage import FAILURES, Outages, Result
 from services.gateway.settings import GatewaySettings
@@ -42,7 +41,7 @@ class Limiter:
         self._requests, self._tokens = policies(settings, "requests"), policies(settings, "tokens")
         self._meter: Meter = meter(settings.limit_strategy, self._redis)
         self._bucket = Bucket(self._redis)
-        self._day = Window(FixedWindowRateLimiter(storage(self._redis)))
+        self._day = Day(self._redis)
         self._streams = Leases(self._redis, "streams", settings.limit_streams)
         self._answers = Leases(
             self._redis,

@@ -21,6 +21,8 @@ from limits.aio.strategies import (
 )
 from redis.asyncio import Redis
 
+from services.gateway.limits.policies import seconds_to_midnight
+
 PREFIX = "almanac:limits"
 
 Strategy = Literal["token-bucket", "leaky-bucket", "fixed-window", "sliding-window", "moving-window"]
@@ -38,6 +40,13 @@ end
 return {allowed and 1 or 0, math.floor((now - spent) / interval), math.ceil(spent + math.max(need, 0) * interval - now)}
 """
 """Arguments: microseconds a unit takes to flow in, and until the bucket is full; units taken, and needed."""
+
+_DAY = """
+local used = redis.call('INCRBY', KEYS[1], ARGV[1])
+if used == tonumber(ARGV[1]) then redis.call('EXPIRE', KEYS[1], ARGV[2]) end
+return used
+"""
+"""Arguments: units taken, and seconds after which the day is over for sure."""
 
 _NO_NEED = -1e9
 """What is taken is taken, and may leave a debt."""
@@ -84,6 +93,28 @@ class Bucket:
         return Standing(bool(allowed), max(0, int(left)), max(0, int(wait_us)) / 1_000_000)
 
 
+class Day:
+    """A calendar day, UTC, whose date is part of `who`: one round trip, where the library's window takes two."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis, self._script = redis, redis.register_script(_DAY)
+
+    async def take(self, quota: RateLimitItem, who: str, cost: int = 1) -> Standing:
+        return _standing(quota, int(await self._script([_day(quota, who)], [cost, quota.get_expiry()])), 0)
+
+    async def look(self, quota: RateLimitItem, who: str) -> Standing:
+        """Whether anything is left; takes nothing."""
+        return _standing(quota, int(await self._redis.get(_day(quota, who)) or 0), 1)
+
+
+def _day(quota: RateLimitItem, who: str) -> str:
+    return f"{PREFIX}:day:{quota.key_for(who)}"
+
+
+def _standing(quota: RateLimitItem, used: int, need: int) -> Standing:
+    return Standing(used + need <= quota.amount, max(0, quota.amount - used), seconds_to_midnight())
+
+
 class Window:
     """A window of the library's."""
 
@@ -93,10 +124,6 @@ class Window:
     async def take(self, quota: RateLimitItem, who: str, cost: int = 1) -> Standing:
         allowed = await self._limiter.hit(quota, who, cost=cost)
         return await self._standing(quota, who, allowed)
-
-    async def look(self, quota: RateLimitItem, who: str) -> Standing:
-        """Whether anything is left; takes nothing."""
-        return await self._standing(quota, who, await self._limiter.test(quota, who))
 
     async def _standing(self, quota: RateLimitItem, who: str, allowed: bool) -> Standing:
         reset, remaining = await self._limiter.get_window_stats(quota, who)

@@ -21,7 +21,10 @@ _BODY = {
     "requestBody": {"required": True, "content": {"application/json": {"schema": _MESSAGE, "examples": _EXAMPLES}}}
 }
 _RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The message's answer; a tool's failure is in it.", "content": _JSON},
+    200: {
+        "description": "The message's answer; a tool's failure is in it. As events where the client asks for progress.",
+        "content": {**_JSON, "text/event-stream": {"schema": {"type": "string"}}},
+    },
     202: {"description": "A notification was taken note of."},
     400: {"description": "This is no message of the protocol, or not one of its version.", "content": _JSON},
     404: {"description": "There is no such method.", "content": _JSON},
