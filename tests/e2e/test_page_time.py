@@ -203,6 +203,17 @@ def test_the_sky_is_that_of_the_day(page, date, phase, sign):
     assert page.evaluate(read, date) == [phase, sign]
 
 
+def test_marks_leave_the_words_as_they_are(page):
+    rng = random.Random(5)
+    words = ["Pluto", " ", "planet.", " [1]", "[2, 3]", "x" * 40, "🪐", "\n", "[", "[a]"]
+    texts = ["".join(rng.choices(words, k=rng.randrange(20))) for _ in range(300)]
+    read = """async (texts) => {
+      const {marked} = await import("/static/page/text.js");
+      return texts.map((text) => marked(text).map((piece) => piece.text ?? piece.last).join(""));
+    }"""
+    assert page.evaluate(read, texts) == [re.sub(r"\s*\[\d+(?:, \d+)*\]", "", text) for text in texts]
+
+
 def test_a_difference_gives_back_both_texts(page):
     words = ["Pluto ", "is ", "a ", "planet. ", "no ", "🪐 ", "dwarf "]
     rng = random.Random(7)
