@@ -15,6 +15,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from services.common.telemetry import TRACEPARENT, spanning, traceparent
+from services.orchestrator.graph.answer import Question
 from services.orchestrator.graph.names import (
     ADVANCE_TASK,
     ANSWER_QUEUE,
@@ -47,9 +48,9 @@ class Broker:
     def stream(self, answer_id: str) -> AnswerStream:
         return AnswerStream(self._redis, answer_id)
 
-    async def send_answer(self, answer_id: str, attempt: int) -> None:
-        """Raises one of FAILURES."""
-        await self._send(ANSWER_TASK, [answer_id, attempt], ANSWER_QUEUE)
+    async def send_answer(self, question: Question, attempt: int) -> None:
+        """The question goes along, so that the worker begins without the catalog. Raises one of FAILURES."""
+        await self._send(ANSWER_TASK, [question.to_json(), attempt], ANSWER_QUEUE)
 
     async def send_job(self, job_id: str) -> None:
         """Raises one of FAILURES."""

@@ -52,7 +52,7 @@ class Dispatching(Protocol):
 
     def stream(self, answer_id: str) -> AnswerStream: ...
 
-    async def send_answer(self, answer_id: str, attempt: int) -> None: ...
+    async def send_answer(self, question: Question, attempt: int) -> None: ...
 
 
 class Dispatcher:
@@ -171,7 +171,7 @@ class _Asked:
                 self._position = position
                 await self._tell(event)
             await self._stream.hand_over(self._released)
-        await self._by.broker.send_answer(self._id, self._attempt)
+        await self._by.broker.send_answer(self._question, self._attempt)
 
     async def _relay(self) -> bool:
         """Tell what the stream tells, to its last event; False once it has been silent for too long."""

@@ -22,25 +22,27 @@ from services.orchestrator.graph.stream import HEARTBEAT_SECONDS, AnswerStream, 
 log = structlog.get_logger()
 
 
-async def work(nodes: Nodes, stream: AnswerStream, answer_id: str, attempt: int) -> None:
+async def work(nodes: Nodes, stream: AnswerStream, question: Question, attempt: int) -> None:
     """Answer, unless it has ended or is for a later attempt; stops without a word once one has taken over."""
-    asked = await asyncio.to_thread(_asked, nodes.catalog, answer_id, attempt)
-    if asked is None:
-        return
     try:
         async with asyncio.TaskGroup() as group:
             outbox = Outbox(stream, attempt)
             group.create_task(outbox.run())
             beating = group.create_task(_beat(outbox))
+            # Beside the answer: that nobody waits for it any more is rare.
+            due = group.create_task(_require_due(nodes.catalog, question.answer_id, attempt))
             released = await stream.released() if attempt > 1 else NOTHING
-            await _answer(nodes, outbox, Question.from_json(asked), attempt, released)
+            state, found = await _outcome(nodes, outbox, question, released)
+            await due
+            if await asyncio.to_thread(_record, nodes.catalog, question.answer_id, attempt, state, found):
+                await outbox.put(_last(state, found))
             beating.cancel()
             outbox.close()
     except* Fenced:
-        log.info("answer_taken_over", answer_id=answer_id, attempt=attempt)
+        log.info("answer_taken_over", answer_id=question.answer_id, attempt=attempt)
     except* (RedisError, OSError) as failures:
         # The gateway sees the same and answers by itself.
-        log.warning("stream_lost", answer_id=answer_id, reason=str(failures.exceptions[0]))
+        log.warning("stream_lost", answer_id=question.answer_id, reason=str(failures.exceptions[0]))
 
 
 async def _beat(outbox: Outbox) -> None:
@@ -49,24 +51,25 @@ async def _beat(outbox: Outbox) -> None:
         await asyncio.sleep(HEARTBEAT_SECONDS)
 
 
-async def _answer(nodes: Nodes, outbox: Outbox, question: Question, attempt: int, released: Released) -> None:
+async def _outcome(nodes: Nodes, outbox: Outbox, question: Question, released: Released) -> tuple[str, dict[str, Any]]:
+    """Its state, and the answer or the problem."""
     try:
-        found = (await answer(nodes, question, outbox.put, released)).to_json()
-        state, last = answers.DONE, Event("done", {"answer": found})
+        return answers.DONE, (await answer(nodes, question, outbox.put, released)).to_json()
     except AlmanacError as error:
-        state, found = answers.FAILED, error.problem()
-        last = Event("error", {"problem": found})
+        return answers.FAILED, error.problem()
     except Exception:
         log.exception("answer_failed", answer_id=question.answer_id)
-        state, found = answers.FAILED, Internal("the answer failed unexpectedly; the worker's log says why").problem()
-        last = Event("error", {"problem": found})
-    if await asyncio.to_thread(_record, nodes.catalog, question.answer_id, attempt, state, found):
-        await outbox.put(last)
+        return answers.FAILED, Internal("the answer failed unexpectedly; the worker's log says why").problem()
 
 
-def _asked(catalog: Database, answer_id: str, attempt: int) -> Any:
-    with catalog.read() as tx:
-        return answers.request(tx, answer_id, attempt)
+async def _require_due(catalog: Database, answer_id: str, attempt: int) -> None:
+    """Raises Fenced where the answer does not wait for this attempt: it has ended, or is for a later one."""
+    if await catalog.reading(lambda tx: answers.request(tx, answer_id, attempt)) is None:
+        raise Fenced
+
+
+def _last(state: str, found: dict[str, Any]) -> Event:
+    return Event("done", {"answer": found}) if state == answers.DONE else Event("error", {"problem": found})
 
 
 def _record(catalog: Database, answer_id: str, attempt: int, state: str, found: dict[str, Any]) -> bool:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from celery import Celery, Task
-from celery.signals import worker_shutting_down
+from celery.signals import worker_ready, worker_shutting_down
 
 from pipelines.aggregate import Aggregator
 from services.catalog import answers
@@ -19,6 +21,7 @@ from services.common.probe import BEAT
 from services.orchestrator import advancing, answering, uploads
 from services.orchestrator.counting import Counting
 from services.orchestrator.following import Following
+from services.orchestrator.graph.answer import Question
 from services.orchestrator.graph.names import ADVANCE_TASK, ANSWER_QUEUE, ANSWER_TASK, INGEST_QUEUE, INGEST_TASK
 from services.orchestrator.graph.stream import KEPT_SECONDS, AnswerStream
 from services.orchestrator.ingesting import Ingestion, Policy
@@ -61,9 +64,10 @@ def add_tasks(app: Celery, runtime: Runtime) -> None:
         runtime.loop.call_soon_threadsafe(ingestion.stop)
 
     @app.task(name=ANSWER_TASK, bind=True)  # type: ignore[untyped-decorator]
-    def answer(task: Task, answer_id: str, attempt: int) -> None:
-        stream = AnswerStream(runtime.redis, answer_id)
-        runtime.work(answering.work(runtime.nodes, stream, answer_id, attempt), task)
+    def answer(task: Task, asked: Mapping[str, Any], attempt: int) -> None:
+        question = Question.from_json(asked)
+        stream = AnswerStream(runtime.redis, question.answer_id)
+        runtime.work(answering.work(runtime.nodes, stream, question, attempt), task)
 
     @app.task(name=INGEST_TASK, bind=True)  # type: ignore[untyped-decorator]
     def ingest(task: Task, job_id: str) -> None:
@@ -88,7 +92,7 @@ def _tidy(runtime: Runtime) -> None:
 
 
 async def _beat(file: Path) -> None:
-    """Say, for the health check, that the loop is alive."""
+    """Say, for the health check, that the loop is alive; from when the worker takes tasks."""
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     while True:
         await asyncio.to_thread(file.touch)
@@ -106,7 +110,11 @@ def start_sweeper(app: Celery, runtime: Runtime) -> None:
         partial(_tidy, runtime),
         settings.sweep_seconds,
     )
-    runtime.keep(_beat(settings.run_dir / BEAT))
+
+    @worker_ready.connect(weak=False)  # type: ignore[untyped-decorator]
+    def beat(**_: object) -> None:
+        runtime.keep(_beat(settings.run_dir / BEAT))
+
     runtime.keep(sweeper.run())
     following = Following(runtime.beside, runtime.nodes.retriever, settings.sweep_seconds)
     runtime.keep(following.run())

@@ -217,8 +217,9 @@ class MemoryBroker:
     def stream(self, answer_id: str) -> MemoryStream:
         return self.streams.setdefault(answer_id, MemoryStream())
 
-    async def send_answer(self, answer_id: str, attempt: int) -> None:
+    async def send_answer(self, question: Question, attempt: int) -> None:
         self._check()
+        answer_id = question.answer_id
         self.sent.append((answer_id, attempt))
         if self.worker is not None:
             task = asyncio.ensure_future(self.worker(self.stream(answer_id), answer_id, attempt))

@@ -43,6 +43,11 @@ def catalog(tmp_path):
     opened.close()
 
 
+def as_sent(question):
+    """The question as a task carries it."""
+    return json.loads(json.dumps(question.to_json()))
+
+
 async def task_from(redis, queue):
     """A task's name and arguments, as a Celery worker reads them."""
     _, raw = await redis.blpop([queue], timeout=LONG)
@@ -76,7 +81,7 @@ async def test_tasks_arrive_on_their_queues_and_events_come_back(catalog, broker
     question = ask(catalog)
 
     async def worker():
-        assert await task_from(redis, ANSWER_QUEUE) == ("almanac.answer", [question.answer_id, 1])
+        assert await task_from(redis, ANSWER_QUEUE) == ("almanac.answer", [as_sent(question), 1])
         stream = AnswerStream(redis, question.answer_id)
         for piece in ("It ", "opened."):
             await stream.append(1, Event("text", {"text": piece}))
@@ -133,7 +138,7 @@ async def test_a_silent_worker_is_replaced_after_the_released_text(catalog, brok
         await task_from(redis, ANSWER_QUEUE)
         first, second = (AnswerStream(redis, question.answer_id) for _ in range(2))
         await first.append(1, Event("text", {"text": "It "}))
-        assert await task_from(redis, ANSWER_QUEUE) == ("almanac.answer", [question.answer_id, 2])
+        assert await task_from(redis, ANSWER_QUEUE) == ("almanac.answer", [as_sent(question), 2])
         assert (await second.released()).text == "It "
         await second.append(2, Event("text", {"text": "opened."}))
         await second.append(2, Event("done", {"answer": said(question, "It opened.").to_json()}))

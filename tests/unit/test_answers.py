@@ -88,5 +88,5 @@ async def test_a_task_whose_attempt_was_given_up_is_not_worked_on(catalog):
     with catalog.write() as tx:
         assert answers.next_attempt(tx, question.answer_id) == 2
     await stream.admit(2)
-    await answering.work(nodes_over(catalog), stream, question.answer_id, 1)
+    await answering.work(nodes_over(catalog), stream, question, 1)
     assert stream.events == [] and ended(catalog, question) is None

@@ -71,7 +71,7 @@ class Asked:
     async def killed(self):
         """What the client has of a gateway that was killed, after the worker had stopped before piece 2."""
         await self.broker.stream(self.question.answer_id).admit(1)
-        await self.broker.send_answer(self.question.answer_id, 1)
+        await self.broker.send_answer(self.question, 1)
         place = START
         for event in self.broker.worker.said[:4]:
             place = place.after(event)
