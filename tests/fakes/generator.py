@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 
 from services.common.errors import AlmanacError, ModelNotFound
@@ -13,7 +13,8 @@ from services.generator.backends.memory import MemoryBackend
 class FakeGenerator:
     """`reply` is a text, or a function of the prompt. Raises `failure`, if any, after `fail_after` words.
 
-    `pace` is words a second (0: as fast as possible). `prompts` are those asked, `decoding` how many run now.
+    `pace` is words a second (0: as fast as possible). `prompts` are those asked, `decoding` how many run now. Of each
+    tenant it has an adapter, `of-TENANT`, and all of `adapters`.
     """
 
     def __init__(
@@ -23,7 +24,9 @@ class FakeGenerator:
         pace: float = 0.0,
         failure: AlmanacError | None = None,
         fail_after: int = 0,
+        adapters: Sequence[str] = (),
     ) -> None:
+        self._of_all = adapters
         self.prompts: list[Prompt] = []
         self.held: dict[str, bool] = {}
         script = reply if callable(reply) else lambda prompt: reply
@@ -43,9 +46,8 @@ class FakeGenerator:
         return [self._backend.model, *(one.name for one in await self.adapters(tenant))]
 
     async def adapters(self, tenant: str) -> list[Adapter]:
-        """Of each tenant its own, `of-TENANT`."""
-        name = f"of-{tenant}"
-        return [Adapter(name, name in self.held, self.held.get(name, False))]
+        names = (f"of-{tenant}", *self._of_all)
+        return [Adapter(name, name in self.held, self.held.get(name, False)) for name in names]
 
     async def load(self, tenant: str, adapter: str, pinned: bool = False) -> None:
         self._check(tenant, adapter)
@@ -59,5 +61,5 @@ class FakeGenerator:
         return await self._backend.stats()
 
     def _check(self, tenant: str, adapter: str) -> None:
-        if adapter != f"of-{tenant}":
+        if adapter not in (f"of-{tenant}", *self._of_all):
             raise ModelNotFound(f"no adapter {adapter!r} is served; there are: of-{tenant}")

@@ -88,7 +88,7 @@ async def test_a_broken_request_is_told_what_is_wrong(gateway, name):
 
 
 async def test_requests_broken_at_random_get_an_answer_or_none(gateway, histories, seed):
-    dice, most = random.Random(seed), max(200, histories // 20)
+    dice, most = random.Random(seed), max(200, histories // 50)
     statuses: dict[int, int] = {}
 
     async def send(message: bytes) -> None:

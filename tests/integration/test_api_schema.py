@@ -92,12 +92,19 @@ def example(parameter: dict):
     return next(iter(parameter["schema"].get("examples", ())), None)
 
 
+def examples(operation: dict, place: str) -> dict:
+    """The document's examples of an operation's parameters: those of the path, or of the query."""
+    found = {one["name"]: example(one) for one in operation.get("parameters", ()) if one["in"] == place}
+    return {name: given for name, given in found.items() if given is not None}
+
+
 EXAMPLES = {
-    parameter["name"]: example(parameter)
+    name: given
     for _, operation in OPERATIONS.values()
-    for parameter in operation.get("parameters", ())
-    if parameter["in"] == "path"
+    for name, given in examples(operation, "path").items()
+    if name != "name"
 }
+"""Of each kind of id."""
 
 
 def fill(catalog) -> None:
@@ -123,7 +130,9 @@ def application(directory, world: World):
             for name, scopes in SCOPES.items():
                 world.keys[name] = keys.create(tx, "local", scopes)[1]
             world.keys["other"] = keys.create(tx, "other", SCOPES["all"])[1]
-        real = nodes_over(catalog, FakeGenerator("The harbour opened in 1901 [1].", pace=500), recorded_at=now())
+        real = nodes_over(
+            catalog, FakeGenerator("The harbour opened in 1901 [1].", pace=500, adapters=["legal"]), recorded_at=now()
+        )
         parts = (Perhaps(node, world) for node in (real.encoder, real.retriever, real.features, real.generator))
         nodes = Nodes(catalog, *parts)
         dispatcher = Dispatcher(nodes, MemoryBroker(down=True), metrics, chosen.answer_seconds)
@@ -179,11 +188,11 @@ def cases_of(operation):
 
 def name_what_there_is(case) -> None:
     """Put into a request the ids of the document's examples."""
-    for name in case.path_parameters:
-        case.path_parameters[name] = EXAMPLES[name]
+    _, operation = OPERATIONS[case.operation.label]
+    case.path_parameters.update(examples(operation, "path"))
     if isinstance(case.body, dict) and "collection" in case.body:
         case.body["collection"] = COLLECTION
-    if any(one["name"] == "collection" for one in OPERATIONS[case.operation.label][1].get("parameters", ())):
+    if any(one["name"] == "collection" for one in operation.get("parameters", ())):
         (case.query if "collection" not in case.path_parameters else case.path_parameters)["collection"] = COLLECTION
 
 
@@ -240,17 +249,17 @@ async def test_every_example_of_the_document_works(application_and_key, label):
     (app, headers), (path, operation) = application_and_key, OPERATIONS[label]
     with app.state.context.catalog.write() as tx:
         tx.execute(text(MADE_SO.get(label, "SELECT 1")))
-    given = [one for one in operation.get("parameters", ()) if example(one) is not None]
-    assert all(one in given for one in operation.get("parameters", ()) if one["required"]), "it has no example"
-    values = {place: {one["name"]: example(one) for one in given if one["in"] == place} for place in ("path", "query")}
+    in_path, in_query = examples(operation, "path"), examples(operation, "query")
+    needed = {one["name"] for one in operation.get("parameters", ()) if one["required"]}
+    assert needed <= {*in_path, *in_query}, "it has no example"
     bodies = operation.get("requestBody", {"content": {}})["content"].get("application/json", {"examples": {"": None}})
     assert bodies["examples"]
     async with client_of(app) as client:
         for body in bodies["examples"].values():
             response = await client.request(
                 label.partition(" ")[0],
-                path.format(**values["path"]),
-                params=values["query"],
+                path.format(**in_path),
+                params=in_query,
                 headers=headers,
                 json=body and body["value"],
             )
@@ -295,7 +304,9 @@ async def test_no_body_is_too_strange_to_be_refused(application_and_key, name):
         for label, (path, operation) in OPERATIONS.items():
             if "requestBody" in operation and path not in LEFT_OUT:
                 method, told = label.partition(" ")[0], {**headers, "Content-Type": "application/json"}
-                response = await client.request(method, path.format(**EXAMPLES), content=NASTY[name], headers=told)
+                response = await client.request(
+                    method, path.format(**examples(operation, "path")), content=NASTY[name], headers=told
+                )
                 assert str(response.status_code) in operation["responses"], label
                 assert 400 <= response.status_code < 500, (label, response.text[:500])
 
@@ -308,7 +319,7 @@ async def test_no_query_is_too_strange_to_be_answered(application_and_key, query
     async with client_of(app) as client:
         for label, (path, operation) in OPERATIONS.items():
             if "get" in label.lower() and "health" not in operation["tags"]:
-                response = await client.get(f"{path.format(**EXAMPLES)}?{query}", headers=headers)
+                response = await client.get(f"{path.format(**examples(operation, 'path'))}?{query}", headers=headers)
                 assert str(response.status_code) in operation["responses"], label
                 assert response.status_code < 500, (label, response.text[:500])
 
