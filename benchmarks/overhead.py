@@ -1,11 +1,11 @@
 """What Almanac costs beside its engines: answers through gateway, Celery and gRPC, against the engines called bare.
 
-Ours is the stack as `almanac up` starts it, from the request to the stream's `done`. Bare is one process over a copy of
-the stack's home, its nodes plain objects: no gateway, no broker, no gRPC, no record, and of its time only that in which
-an engine works. Both get the same questions of xquad, in turns, and write at most `tokens` tokens; a question whose two
-texts differ counts as `different`. The differences are of pairs, their median that of all questions:
-`overhead_ms_p50` where quotes alone answer, so that no slow token hides it, `overhead_share` where the model writes.
-`in_graph_ms_p50` is what of the first the graph itself takes in one process (evidence, grounding, reading the catalog).
+Ours is the stack as `almanac up` starts it, from the request to the stream's `done`. Bare is the same graph in one
+process over a copy of the stack's home, its nodes plain objects: no gateway, no broker, no gRPC, no record. Both get the
+same questions of xquad in turns and write at most `tokens` tokens; a question whose two texts differ counts as
+`different`. The differences are of pairs, their median that of all questions: `through_ms_p50` is ours less bare where
+quotes alone answer, so that no slow token hides it; `overhead_ms_p50` is ours less the time in which an engine works, so
+the graph's own work too (evidence, grounding, reading the catalog); `overhead_share` is that where the model writes.
 `share_of_bare_8` is the generator's throughput at eight streams through its node (benchmarks.generation).
 """
 
@@ -49,7 +49,7 @@ from services.retriever.retriever import build as retriever
 from services.retriever.settings import RetrieverSettings
 
 TARGETS: Targets = {
-    "overhead_ms_p50": {"max": 15.0},
+    "through_ms_p50": {"max": 15.0},
     "overhead_share": {"max": 0.05},
     "share_of_bare_8": {"min": 0.97},
 }
@@ -79,7 +79,6 @@ def measure(count: int, tokens: int) -> Figures:
         "questions": count,
         "tokens": tokens,
         **_told("", quoted),
-        "in_graph_ms_p50": _median(bare.ms - bare.engines for _, bare in quoted),
         **_told("written_", written),
         "overhead_share": round(
             statistics.median((ours.ms - bare.engines) / bare.engines for ours, bare in written), 4
@@ -96,6 +95,7 @@ def _told(name: str, pairs: Sequence[Pair]) -> Figures:
     return {
         f"{name}ours_ms_p50": _median(ours.ms for ours, _ in pairs),
         f"{name}engines_ms_p50": _median(bare.engines for _, bare in pairs),
+        f"{name}through_ms_p50": _median(ours.ms - bare.ms for ours, bare in pairs),
         f"{name}overhead_ms_p50": _median(ours.ms - bare.engines for ours, bare in pairs),
         f"{name}different": sum(ours.text != bare.text for ours, bare in pairs),
     }
