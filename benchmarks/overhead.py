@@ -1,11 +1,11 @@
 """What Almanac costs beside its engines: answers through gateway, Celery and gRPC, against the engines called bare.
 
 Ours is the stack as `almanac up` starts it, from the request to the stream's `done`. Bare is the same graph in one
-process over a copy of the stack's home, its nodes plain objects: no gateway, no broker, no gRPC, no record. Both get the
-same questions of xquad in turns and write at most `tokens` tokens; a question whose two texts differ counts as
+process over a copy of the stack's home, its nodes plain objects: no gateway, no broker, no gRPC, no record. Both get
+the same questions of xquad in turns and write at most `tokens` tokens; a question whose two texts differ counts as
 `different`. The differences are of pairs, their median that of all questions: `through_ms_p50` is ours less bare where
-quotes alone answer, so that no slow token hides it; `overhead_ms_p50` is ours less the time in which an engine works, so
-the graph's own work too (evidence, grounding, reading the catalog); `overhead_share` is that where the model writes.
+quotes alone answer, so that no slow token hides it; `overhead_ms_p50` is ours less the time in which an engine works,
+so the graph's own work too (evidence, grounding, reading the catalog); `overhead_share` is that where the model writes.
 `share_of_bare_8` is the generator's throughput at eight streams through its node (benchmarks.generation).
 """
 
