@@ -84,7 +84,7 @@ async def open_context(settings: GatewaySettings, metrics: Metrics) -> AsyncIter
         catalog.close()
 
 
-def _context(request: Request) -> Context:
+async def _context(request: Request) -> Context:  # what is not async, FastAPI calls in a thread
     found: Context = request.app.state.context
     return found
 
