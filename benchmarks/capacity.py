@@ -14,10 +14,15 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from sqlalchemy import func, select
+
 from benchmarks.common import Figures, Stack, data_file, parser, publish, running_stack
 from benchmarks.ingest import _ingest_seconds
 from pipelines.evaluation import Targets
 from services.admin.client import Gateway
+from services.catalog.engine import Database
+from services.catalog.tables import passages
+from services.orchestrator.settings import WorkerSettings
 
 TARGETS: Targets = {}
 FEW = 1_000
@@ -35,15 +40,22 @@ def _passages() -> Figures:
     rows = [{"id": row["id"], "title": row["title"], "text": row["text"]} for row in rows]
     with running_stack(ALMANAC_ENCODER_BACKEND="memory") as stack:
         _ingest(stack, rows[:FEW], "few")
-        before, resident = _sizes(stack.home), _resident_kib(stack)
+        before, resident, held = _sizes(stack.home), _resident_kib(stack), _count(stack)
         _ingest(stack, rows[FEW:], "many")
-        after, grown = _sizes(stack.home), _resident_kib(stack)
-    more = len(rows) - FEW
+        after, grown, more = _sizes(stack.home), _resident_kib(stack), _count(stack) - held
     return {
         "passages": more,
         **{f"{name}_bytes_a_passage": round((after[name] - before[name]) / more) for name in after},
         "retriever_memory_bytes_a_passage": round((grown - resident) * 1024 / more),
     }
+
+
+def _count(stack: Stack) -> int:
+    catalog = Database(WorkerSettings(home=stack.home).catalog_url)
+    with catalog.read() as tx:
+        found = tx.execute(select(func.count()).select_from(passages)).scalar_one()
+    catalog.close()
+    return int(found)
 
 
 def _ingest(stack: Stack, rows: Sequence[dict[str, str]], collection: str) -> None:

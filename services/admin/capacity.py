@@ -15,26 +15,23 @@ _MIB = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class PerPassage:
-    """Bytes that one passage of some 100 words takes on disk, by what holds it, and in the retriever's memory."""
+    """Bytes that one passage of some 120 words takes on disk, by what holds it, and in the retriever's memory."""
 
-    catalog: int = 5_800
-    vectors: int = 1_600
-    index: int = 3_200
-    memory: int = 700
+    catalog: int = 3_700
+    vectors: int = 2_200
+    index: int = 3_100
+    memory: int = 1_400
 
 
 @dataclass(frozen=True, slots=True)
 class PerQuestion:
-    """Processor seconds of one question, by process, quoted and not generated.
+    """Processor seconds of one question, by process, quoted and not generated."""
 
-    Encoder, retriever and features as measured; gateway and worker are guessed until `benchmarks.capacity` has run.
-    """
-
-    gateway: float = 0.02
-    worker: float = 0.05
-    encoder: float = 0.23
-    retriever: float = 0.003
-    features: float = 0.003
+    gateway: float = 0.012
+    worker: float = 0.026
+    encoder: float = 0.208
+    retriever: float = 0.007
+    features: float = 0.001
 
 
 @dataclass(frozen=True, slots=True)

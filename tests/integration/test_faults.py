@@ -46,8 +46,6 @@ from tests.fakes.sample import DOCUMENTED, FACT, GENERATION, sample
 from tests.proxy import Fault, Proxy, proxied
 from tests.support import free_port
 
-pytestmark = pytest.mark.slow
-
 NODES = ("encoder", "retriever", "features", "generator")
 MODEL = GENERATION.encoder
 QUICKER = 4

@@ -10,7 +10,7 @@ import typer
 
 from services.admin.context import AsJson
 
-_Passages = Annotated[int, typer.Option(help="Passages, of some 100 words each.", min=0)]
+_Passages = Annotated[int, typer.Option(help="Passages, of some 120 words each.", min=0)]
 _Questions = Annotated[float, typer.Option(help="Questions a second.", min=0)]
 _Seconds = Annotated[float, typer.Option(help="Seconds the generator takes for one answer.", min=0.1)]
 _Config = Annotated[Path | None, typer.Option(help="The generator's `config.json`, for its key-value cache.")]
