@@ -22,6 +22,7 @@ from services.gateway.listening import collect, stream
 from services.gateway.parameters import AnswerId
 from services.gateway.refusals import ANSWERS, EVENTS, Responses, refuses
 from services.gateway.resuming import as_sse, named_in, place_in, resume
+from services.gateway.shapes import AnswerBody, gives, streams
 from services.orchestrator.graph.conversing import Turn
 
 router = APIRouter(tags=["answers"])
@@ -66,7 +67,7 @@ _ASKED = {"question": "When did the harbour open?", "collection": "notes", "as_o
     "/v1/answers",
     response_model=None,
     openapi_extra=documented(AnswerRequest, _ASKED),
-    responses={**ANSWERS, **_RESUMED},
+    responses={**ANSWERS, **_RESUMED, **streams(AnswerBody)},
 )
 async def ask(
     request: Request,
@@ -114,7 +115,7 @@ async def follow(
     return await resume(using, caller, answer_id, has, queueing)
 
 
-@router.get("/v1/answers/{answer_id}", responses=refuses(404))
+@router.get("/v1/answers/{answer_id}", responses={**refuses(404), **gives(AnswerBody)})
 async def show(answer_id: AnswerId, using: Using, caller: Asking) -> Mapping[str, Any]:
     """An answer given earlier, as it was given."""
 

@@ -19,6 +19,7 @@ from services.gateway.ending import end_validity
 from services.gateway.intake import Door, receive
 from services.gateway.parameters import DocId, InCollection, VersionId
 from services.gateway.refusals import refuses
+from services.gateway.shapes import Taken, gives
 from services.gateway.uploads import DOCUMENT_SUFFIXES
 from services.orchestrator.graph.answer import iso
 
@@ -70,7 +71,7 @@ _GIVEN = {
     "/v1/documents",
     status_code=202,
     openapi_extra=documented(DocumentsRequest, _GIVEN, DocumentsForm),
-    responses=refuses(409),
+    responses={**refuses(409), **gives(Taken, 202)},
 )
 async def add(request: Request, using: Using, caller: Ingesting) -> JSONResponse:
     """Take documents in, as JSON or as files (multipart, parts named `files`); a job says how far that is."""

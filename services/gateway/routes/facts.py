@@ -13,6 +13,7 @@ from services.gateway.caller import Ingesting
 from services.gateway.context import Using
 from services.gateway.intake import Door, receive
 from services.gateway.refusals import refuses
+from services.gateway.shapes import Taken, gives
 from services.gateway.uploads import FACT_SUFFIXES
 
 router = APIRouter(tags=["facts"])
@@ -57,7 +58,10 @@ _GIVEN = {
 
 
 @router.post(
-    "/v1/facts", status_code=202, openapi_extra=documented(FactsRequest, _GIVEN, FactsForm), responses=refuses(409)
+    "/v1/facts",
+    status_code=202,
+    openapi_extra=documented(FactsRequest, _GIVEN, FactsForm),
+    responses={**refuses(409), **gives(Taken, 202)},
 )
 async def add(request: Request, using: Using, caller: Ingesting) -> JSONResponse:
     """Take facts in, as JSON or as a .jsonl file (multipart, part named `files`)."""

@@ -15,7 +15,8 @@ from services.gateway.context import Using
 from services.gateway.job_view import job_json, progress, read
 from services.gateway.listening import stream
 from services.gateway.parameters import JobId
-from services.gateway.refusals import EVENTS, refuses
+from services.gateway.refusals import refuses
+from services.gateway.shapes import JobBody, Taken, gives, streams
 
 router = APIRouter(tags=["jobs"])
 
@@ -35,7 +36,7 @@ async def show_all(
     return {"jobs": [job_json(job) for job in await asyncio.to_thread(within)]}
 
 
-@router.get("/v1/jobs/{job_id}", response_model=None, responses={**refuses(404), **EVENTS})
+@router.get("/v1/jobs/{job_id}", response_model=None, responses={**refuses(404), **streams(JobBody)})
 async def show(
     job_id: JobId, request: Request, using: Using, caller: Ingesting, streaming: Streaming
 ) -> Response | dict[str, Any]:
@@ -47,7 +48,7 @@ async def show(
     return job_json(job)
 
 
-@router.post("/v1/jobs/{job_id}/cancel", responses=refuses(404, 409))
+@router.post("/v1/jobs/{job_id}/cancel", responses={**refuses(404, 409), **gives(Taken)})
 async def cancel(job_id: JobId, using: Using, caller: Ingesting) -> dict[str, Any]:
     """End a job. What it has committed stays; from now on it commits nothing more."""
 
@@ -58,7 +59,7 @@ async def cancel(job_id: JobId, using: Using, caller: Ingesting) -> dict[str, An
     return {"job": job_json(await asyncio.to_thread(within))}
 
 
-@router.post("/v1/jobs/{job_id}/retry", status_code=202, responses=refuses(404, 409))
+@router.post("/v1/jobs/{job_id}/retry", status_code=202, responses={**refuses(404, 409), **gives(Taken, 202)})
 async def retry(job_id: JobId, using: Using, caller: Ingesting, failed: bool = False) -> dict[str, Any]:
     """Let a failed or cancelled job go on where it stood; `failed`: try the rows again that failed in one that is done.
 

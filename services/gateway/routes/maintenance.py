@@ -16,12 +16,13 @@ from services.gateway.caller import Administering, Managing
 from services.gateway.context import Context, Using
 from services.gateway.parameters import DocId, InCollection
 from services.gateway.refusals import refuses
+from services.gateway.shapes import Taken, gives
 from services.gateway.uploads import queued
 
 router = APIRouter(tags=["maintenance"])
 
 
-@router.post("/v1/documents/{doc_id:path}/erase", status_code=202, responses=refuses(404, 409))
+@router.post("/v1/documents/{doc_id:path}/erase", status_code=202, responses={**refuses(404, 409), **gives(Taken, 202)})
 async def erase(doc_id: DocId, using: Using, caller: Managing, collection: InCollection = "default") -> JSONResponse:
     """Remove a document everywhere, at every moment, for good: a job says how far that is.
 
@@ -36,7 +37,7 @@ async def erase(doc_id: DocId, using: Using, caller: Managing, collection: InCol
     return await _queue(using, ask)
 
 
-@router.post("/v1/admin/reindex/rebuild", status_code=202, responses=refuses(409))
+@router.post("/v1/admin/reindex/rebuild", status_code=202, responses={**refuses(409), **gives(Taken, 202)})
 async def rebuild(using: Using, caller: Administering) -> JSONResponse:
     """Build index and features anew from catalog and vector files alone; questions are answered meanwhile."""
     return await _queue(using, lambda tx: erasing.ask_rebuild(tx, caller.tenant))
