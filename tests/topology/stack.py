@@ -35,6 +35,8 @@ ALTERED = {"retriever": {"ALMANAC_RETRIEVER_BACKEND": "edge"}}
 PASSWORDS = dict.fromkeys(("POSTGRES_PASSWORD", "QDRANT_API_KEY", "GRAFANA_PASSWORD"), "only-here")
 
 _UP_SECONDS, _KEEP_SECONDS, _MOST_BEGUN = 300.0, 0.1, 5
+_START_INTERVAL = 1.0
+"""As the images have it: how often what starts is asked whether it is healthy."""
 
 
 Told = Mapping[str, Mapping[str, str]]
@@ -73,7 +75,7 @@ class Stack:
                 waiting.remove(name)
             assert all(one.begun <= _MOST_BEGUN for one in self._all()), self.logs()
             met |= {found for name in self.services for found in self._standing(name) if found not in met}
-            time.sleep(0.05)
+            time.sleep(_START_INTERVAL)
 
     def _lasting(self) -> list[str]:
         return [name for name, one in self.services.items() if one.restart != "no" and one.replicas]
