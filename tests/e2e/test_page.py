@@ -76,6 +76,14 @@ def test_a_date_in_the_question_is_said_to_be_taken(page):
     expect(entry.locator(".foot")).to_contain_text("for the question says “in June 2007”")
 
 
+def test_a_follow_up_is_read_after_the_question_before_and_says_so(page):
+    ask(page, "What is the tallest building in the world?")
+    entry = ask(page, "And in June 2007?")
+    expect(entry.locator(".words")).to_contain_text("Taipei 101")
+    read = "Read as “What is the tallest building in the world in June 2007?”"
+    expect(entry.locator(".foot")).to_contain_text(read)
+
+
 def test_a_thumb_and_its_reason_reach_the_record(page, stack):
     entry = ask(page, PLUTO)
     up, down = (entry.get_by_role("button", name=name) for name in ("It helped", "It did not"))
@@ -104,10 +112,11 @@ def test_feedback_that_is_refused_says_why(page):
 
 
 def test_the_waterfall_is_what_the_answer_recorded(page, stack):
-    with page.expect_response("**/v1/answers") as asked:
-        entry = ask(page, PLUTO)
-    body = asked.value.text()
-    answer = json.loads(body.rpartition("data:")[2])["answer"]
+    entry = ask(page, PLUTO)
+    with page.expect_response("**/feedback") as told:
+        entry.get_by_role("button", name="It helped").click()
+    answer_id = told.value.json()["answer_id"]
+    answer = httpx.get(f"{stack.url}/v1/answers/{answer_id}", trust_env=False).json()
     entry.locator(".waterfall summary").click()
     rows = entry.locator(".waterfall li")
     expect(rows.locator(".name")).to_have_text([f"{taken['step']} {taken['node']}" for taken in answer["trace"]])
