@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+
+import grpc
 import pytest
 
 from services.common.errors import Unavailable
 from services.common.metrics import REGISTRY
-from services.common.rpc.circuit import LASTING_SECONDS, OPEN_AFTER, OPEN_SECONDS, Circuit, State
+from services.common.rpc.circuit import LASTING_SECONDS, OPEN_AFTER, OPEN_SECONDS, Circuit, State, guarding
+from services.common.rpc.status import TYPE_KEY
 
 
 class Clock:
@@ -107,3 +112,37 @@ def test_figures_tell_its_state_its_changes_and_what_it_refused(circuit: Circuit
     circuit.answered()
     assert figure("state") == 0 and figure("refused_total") == before[1] + 1
     assert [figure("changes_total", state=state) for state in names] == [count + 1 for count in before[0]]
+
+
+def fails(circuit: Circuit, error: BaseException, seconds: float = 10.0, took: float = 0.0) -> bool:
+    """Whether a call that ends so is one more failure."""
+    before = circuit.failures
+    with pytest.raises(type(error)), guarding(circuit, seconds):
+        time.sleep(took)
+        raise error
+    return circuit.failures > before
+
+
+def broken(code: grpc.StatusCode, *told: tuple[str, str]) -> grpc.aio.AioRpcError:
+    return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(*told))
+
+
+def test_what_breaks_or_runs_out_of_its_time_is_a_failure(circuit: Circuit) -> None:
+    assert fails(circuit, broken(grpc.StatusCode.UNAVAILABLE))
+    assert fails(circuit, broken(grpc.StatusCode.DEADLINE_EXCEEDED))
+    assert not fails(circuit, broken(grpc.StatusCode.DEADLINE_EXCEEDED), seconds=0.1), "it hardly had any time"
+
+
+@pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED])
+def test_what_the_node_itself_tells_is_an_answer(circuit: Circuit, code: grpc.StatusCode) -> None:
+    circuit.failed()
+    assert not fails(circuit, broken(code, (TYPE_KEY, "behind-watermark"))) and circuit.failures == 0
+    circuit.failed()
+    assert not fails(circuit, broken(grpc.StatusCode.NOT_FOUND)) and circuit.failures == 0
+
+
+def test_a_caller_who_leaves_tells_nothing_unless_the_time_was_up(circuit: Circuit) -> None:
+    circuit.failed()
+    assert not fails(circuit, asyncio.CancelledError()) and circuit.failures == 1
+    assert not fails(circuit, GeneratorExit()) and circuit.failures == 1
+    assert fails(circuit, asyncio.CancelledError(), seconds=0.5, took=0.5)

@@ -52,7 +52,7 @@ class Circuit:
 
     def __init__(self, node: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._node, self._clock = node, clock
-        self._failures, self._since, self._next_try = 0, 0.0, 0.0
+        self.failures, self._since, self._next_try = 0, 0.0, 0.0
         self.state = State.CLOSED
         STATE.labels(node).set(State.CLOSED)
 
@@ -62,20 +62,20 @@ class Circuit:
             return
         if self._clock() < self._next_try:
             REFUSED.labels(self._node).inc()
-            detail = f"the {self._node} has failed {self._failures} times in a row; it is tried once a second"
+            detail = f"the {self._node} has failed {self.failures} times in a row; it is tried once a second"
             raise Unavailable(detail)
         self._next_try = self._clock() + OPEN_SECONDS
         self._become(State.HALF_OPEN)
 
     def answered(self) -> None:
-        self._failures = 0
+        self.failures = 0
         self._become(State.CLOSED)
 
     def failed(self) -> None:
         now = self._clock()
-        self._since = self._since if self._failures else now
-        self._failures += 1
-        lasting = self._failures >= OPEN_AFTER and now - self._since >= LASTING_SECONDS
+        self._since = self._since if self.failures else now
+        self.failures += 1
+        lasting = self.failures >= OPEN_AFTER and now - self._since >= LASTING_SECONDS
         if self.state is State.HALF_OPEN or (self.state is State.CLOSED and lasting):
             self._next_try = now + OPEN_SECONDS
             self._become(State.OPEN)
