@@ -73,6 +73,7 @@ def measure(streams: int, probes: int, documents: int, clients: int, seconds: fl
     """Everything the report tells. Raises MissingData."""
     load = os.getloadavg()[0]
     followed = _streams(streams, probes)
+    print(followed, file=sys.stderr)
     searched = _searches(documents, clients, seconds, rounds)
     errors = followed.pop("errors") + searched.pop("errors")
     return {"load_before": round(load, 2), "errors": errors, **followed, **searched}
@@ -87,7 +88,8 @@ def _streams(streams: int, probes: int, words: int = 60, per_second: float = 4.0
         own.enter_context(_process(list(valkey_argv(socket, settings.home)), settings))
         paced = [sys.executable, "-m", "benchmarks.paced", str(socket), str(words), str(per_second)]
         own.enter_context(_process(paced, settings))
-        pid, port = own.enter_context(_gateway(settings, {"ALMANAC_ANSWERS_WAITING": str(2 * streams)}))
+        most = {f"ALMANAC_ANSWERS_{what}": str(2 * streams) for what in ("WAITING", "IN_FLIGHT")}
+        pid, port = own.enter_context(_gateway(settings, most))
         request = post("/v1/answers", {"question": _QUESTION, "collection": COLLECTION, "stream": True}, key)
         return asyncio.run(_followed(pid, port, request, streams, probes))
 

@@ -69,14 +69,14 @@ async def _whole(reader: asyncio.StreamReader) -> int:
 
 
 async def listen(port: int, request: bytes, began: asyncio.Event | None = None) -> Reply:
-    """Follow a stream of server-sent events to its last one, `done`; `began` is set with its first byte."""
+    """Follow a stream of server-sent events to its last one, `done`; `began` is set with its first byte, or its end."""
     reply, sent = Reply(), time.perf_counter()
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=_LONGEST)
     try:
         writer.write(request)
         reply.status = int((await reader.readuntil(_END))[9:12])
         reply.headers = time.perf_counter() - sent
-        while line := await reader.readline():
+        while reply.status == 200 and (line := await reader.readline()):
             at = time.perf_counter() - sent
             if not reply.first and line.startswith((b"event:", b"id:", b":")):
                 reply.first = at
@@ -85,8 +85,10 @@ async def listen(port: int, request: bytes, began: asyncio.Event | None = None) 
             elif not reply.text and line.startswith(b"event: text"):
                 reply.text = at
             reply.ended = reply.ended or line.startswith(b"event: done")
-            if line.startswith(b"0\r\n"):
+            if reply.ended or line.startswith(b"0\r\n"):
                 break
     finally:
         writer.close()
+        if began is not None:
+            began.set()
     return reply
