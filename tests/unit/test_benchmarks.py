@@ -1,8 +1,12 @@
 """What benchmarks compute from what they measured."""
 
+import asyncio
+
 import pytest
 
 from benchmarks.footprint import on_disk
+from benchmarks.gateway import _percentiles, _ratio
+from benchmarks.http_load import Reply, listen, post
 from benchmarks.retrieval import DEFAULT_NAME, funnels, modes
 from benchmarks.search_load import _held, _times
 from services.common.nodes.funnel import DEFAULT
@@ -40,6 +44,28 @@ def test_a_hole_in_a_file_takes_no_bytes(tmp_path):
 def test_throughput_that_falls_between_any_two_numbers_of_clients_is_told():
     assert _held({1: 100.0, 4: 200.0, 16: 150.0, 64: 600.0}) == 0.75
     assert _held({1: 100.0, 4: 110.0}) == 1.1
+
+
+def test_a_gateway_is_measured_round_by_round_against_the_bare_route():
+    assert _ratio([50.0, 80.0, 90.0], [100.0, 100.0, 100.0]) == 0.8
+    replies = [Reply(200, ms / 1000, ms / 1000, ms / 1000) for ms in range(100)]
+    assert _percentiles(replies)[0] == {"until": "headers", "p50": 50.0, "p95": 95.0}
+
+
+async def test_a_stream_is_timed_from_its_sending_and_a_refusal_is_no_end():
+    async def serve(reader, writer):
+        await reader.readuntil(b"{}")
+        lines = [b"HTTP/1.1 200 OK", b"", b"id: a/1", b"", b"event: text", b"data: {}", b"", b"event: done", b""]
+        writer.write(b"\r\n".join(lines) if not served else b"HTTP/1.1 503 Full\r\n\r\n")
+        served.append(1)
+        writer.close()
+
+    served = []
+    async with await asyncio.start_server(serve, "127.0.0.1") as server:
+        port = server.sockets[0].getsockname()[1]
+        whole, refused = [await listen(port, post("/v1/answers", {}), asyncio.Event()) for _ in range(2)]
+    assert whole.ended and 0 < whole.headers <= whole.first <= whole.text
+    assert (refused.status, refused.ended) == (503, False)
 
 
 def test_percentiles_are_taken_over_all_rounds():
