@@ -21,6 +21,8 @@ const NEXT = { encode: "Looking it up", retrieve: "Reading what was found", evid
 const asRead = ({ moment, moment_phrase: phrase }) =>
   phrase ? `Read as of ${exactly(moment.as_of)}, for the question says “${phrase}”.` : null;
 
+const asPut = ({ original, question }) => (original ? `Read as “${question}”, after what was asked before.` : null);
+
 /** The answer to one question at one moment. */
 export class AnswerView {
   constructor(collection) {
@@ -38,8 +40,9 @@ export class AnswerView {
   }
 
   /** Ask and show what comes; the finished answer, or null where it failed. An abort raises AbortError. */
-  async ask(question, { asOf, knownAt }, signal) {
+  async ask({ question, history = [] }, { asOf, knownAt }, signal) {
     const body = { question, collection: this.collection };
+    if (history.length) body.history = history;
     if (asOf) body.as_of = asOf;
     if (knownAt) body.known_at = knownAt;
     try {
@@ -71,7 +74,8 @@ export class AnswerView {
     this.#rest();
     this.#write();
     this.#cite();
-    const notes = [asRead(answer), GROUNDING[answer.grounding], answer.cached_from && "Given before, and the same still."];
+    const kept = answer.cached_from && "Given before, and the same still.";
+    const notes = [asPut(answer), asRead(answer), GROUNDING[answer.grounding], kept];
     this.foot.replaceChildren(
       ...notes.filter(Boolean).map((note) => el("p", { class: "hint" }, note)),
       waterfall(answer),

@@ -10,10 +10,12 @@ import { forget, questions, remember } from "./store.js";
 import { withoutMarks } from "./text.js";
 import { momentText } from "./time.js";
 
-/** A question on the page: asked once, and again whenever the moment is moved. */
+const MOST_TURNS = 8;
+
+/** A question on the page: asked once, and again whenever the moment is moved. It may lean on those before it. */
 class Entry {
-  constructor(question, collection, { compare, trace }) {
-    Object.assign(this, { question, collection });
+  constructor(question, collection, history, { compare, trace }) {
+    Object.assign(this, { question, collection, history });
     this.when = el("p", { class: "moment" });
     this.place = el("div", {});
     const button = (onclick, text) => el("button", { type: "button", class: "quiet", onclick }, text);
@@ -41,12 +43,21 @@ class Entry {
     const view = new AnswerView(this.collection);
     this.place.replaceChildren(view.node);
     announce("Asking");
-    const answer = await view.ask(this.question, moment, asking.signal).catch(() => undefined);
+    const asked = { question: this.question, history: this.history };
+    const answer = await view.ask(asked, moment, asking.signal).catch(() => undefined);
     if (asking.signal.aborted) return;
     announce(answer ? `Answer: ${withoutMarks(answer.answer)}` : "The question was not answered");
     if (!answer) return;
     if (before) view.compareWith(before, `What changed, since it was asked ${momentText(since)}`);
     Object.assign(this, { answered: answer, moment });
+    // From now on it stands alone: asked again, compared and traced as it was read.
+    if (answer.original) Object.assign(this, { question: answer.question, history: [] });
+  }
+
+  /** What a question after this one may lean on. */
+  get turns() {
+    if (!this.answered) return this.history;
+    return [...this.history, { question: this.question, answer: this.answered.answer }].slice(-MOST_TURNS);
   }
 }
 
@@ -79,7 +90,7 @@ export class AskPage {
     const field = byId("question");
     byId("ask-form").addEventListener("submit", (event) => {
       event.preventDefault();
-      if (field.value.trim()) this.#begin(field.value.trim());
+      if (field.value.trim()) this.#begin(field.value.trim(), this.#turns());
     });
     field.addEventListener("keydown", (event) => {
       if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
@@ -94,23 +105,36 @@ export class AskPage {
     });
   }
 
-  #begin(question) {
+  /** What a question typed now may lean on: those before it, of the same collection. */
+  #turns() {
+    return this.entry?.collection === this.collection() ? this.entry.turns : [];
+  }
+
+  #begin(question, history = []) {
     byId("guide")?.remove();
     this.entry?.asking?.abort();
     this.entry = null;
     this.asOf.flush();
     this.knownAt.flush();
-    this.entry = new Entry(question, this.collection(), this.others);
+    this.entry = new Entry(question, this.collection(), history, this.others);
     byId("entries").prepend(this.entry.node);
     this.#ask();
   }
 
-  #ask() {
-    const asked = { question: this.entry.question, collection: this.entry.collection, ...this.moment };
-    remember(asked, this.entry.remembered);
-    this.entry.remembered = asked;
+  async #ask() {
+    const entry = this.entry;
+    const asked = { question: entry.question, collection: entry.collection, ...this.moment };
+    this.#note(entry, asked);
+    await entry.ask({ ...this.moment });
+    if (entry.remembered === asked && entry.question !== asked.question) {
+      this.#note(entry, { ...asked, question: entry.question });
+    }
+  }
+
+  #note(entry, asked) {
+    remember(asked, entry.remembered);
+    entry.remembered = asked;
     this.#showDaybook();
-    return this.entry.ask({ ...this.moment });
   }
 
   #move(part) {
