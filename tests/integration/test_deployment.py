@@ -17,7 +17,7 @@ from services.admin.__main__ import app as command_line
 from services.common.settings import Settings
 from services.gateway.routes import health
 from services.orchestrator.graph.names import ANSWER_QUEUE, INGEST_QUEUE
-from tests.topology.deployed import ROOT, built, compose, stages
+from tests.topology.deployed import ROOT, built, compose, ours, pods, stages
 from tests.unit.test_settings import documented
 
 NODES = ("encoder", "retriever", "features", "generator")
@@ -26,25 +26,10 @@ OVERLAYS = ("dev", "prod", "gpu")
 KUBERNETES = "1.37"
 CUSTOM = {"ScaledObject"}
 """Kinds of KEDA, whose schemas the validator does not have."""
-WORKLOADS = {"Deployment", "StatefulSet", "Job"}
 
 
 def targets() -> set[str]:
     return {name for name, lines in stages().items() if any(line["instruction"] == "CMD" for line in lines)}
-
-
-def pods(overlay: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    for one in built(overlay):
-        if one["kind"] in WORKLOADS:
-            yield one["metadata"]["name"], one["spec"]["template"]["spec"]
-
-
-def ours(overlay: str) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
-    """Name, pod and container of every workload of an image of ours."""
-    for name, pod in pods(overlay):
-        for container in pod["containers"]:
-            if container["image"].startswith("almanac/"):
-                yield name, pod, container
 
 
 def addresses(node: str) -> str:

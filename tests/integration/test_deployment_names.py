@@ -19,7 +19,7 @@ from services.gateway.settings import GatewaySettings
 from services.generator.settings import GeneratorSettings
 from services.orchestrator.settings import WorkerSettings
 from services.retriever.settings import RetrieverSettings
-from tests.topology.deployed import ROOT, built, compose, image, services, stages
+from tests.topology.deployed import ROOT, built, compose, image, ours, pods, services, stages
 
 OVERLAYS = ("dev", "prod", "gpu")
 READ: dict[str, type[Settings]] = {
@@ -44,19 +44,6 @@ def of_kind(overlay: str, *kinds: str) -> Iterator[dict[str, Any]]:
 
 def named(overlay: str, kind: str) -> dict[str, dict[str, Any]]:
     return {one["metadata"]["name"]: one for one in of_kind(overlay, kind)}
-
-
-def templates(overlay: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    for one in of_kind(overlay, *LASTING, "Job"):
-        yield one["metadata"]["name"], one["spec"]["template"]
-
-
-def ours(overlay: str) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
-    """Name, pod and container of every workload of an image of ours."""
-    for name, template in templates(overlay):
-        for container in template["spec"]["containers"]:
-            if container["image"].startswith("almanac/"):
-                yield name, template["spec"], container
 
 
 def fields(target: str) -> set[str]:
@@ -129,7 +116,7 @@ def test_prometheus_finds_services_of_compose_at_their_ports() -> None:
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_whatever_selects_pods_selects_some(overlay: str) -> None:
-    labels = [template["metadata"]["labels"] for _, template in templates(overlay)]
+    labels = [template["metadata"]["labels"] for _, template in pods(overlay)]
     for one in of_kind(overlay, "Service", "PodDisruptionBudget", "NetworkPolicy", *LASTING):
         for selector in selectors(one["spec"]):
             for wanted in alternatives(selector):
@@ -189,7 +176,7 @@ def test_every_mount_is_a_place_that_the_image_tells_its_process_of(overlay: str
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_every_port_that_is_named_or_open_is_one_that_somebody_listens_on(overlay: str) -> None:
-    ports = {name: port for template in templates(overlay) for name, port in listening(template[1])}
+    ports = {name: port for template in pods(overlay) for name, port in listening(template[1])}
     config = named(overlay, "ConfigMap")["almanac"]["data"]
     outside = {5432, 6379, 6333, 443, 53, 4317, int(config["ALMANAC_METRICS_PORT"])}
     for one in of_kind(overlay, "Service"):
@@ -209,8 +196,8 @@ def listening(template: dict[str, Any]) -> Iterator[tuple[str, int]]:
 
 
 def test_stores_are_reached_at_the_ports_they_have_everywhere() -> None:
-    pods = {name: dict(listening(template)) for name, template in templates("dev")}
-    assert {name: pods[name]["main"] for name in ("postgres", "valkey", "qdrant")} == {
+    ports = {name: dict(listening(template)) for name, template in pods("dev")}
+    assert {name: ports[name]["main"] for name in ("postgres", "valkey", "qdrant")} == {
         "postgres": 5432,
         "valkey": 6379,
         "qdrant": 6333,

@@ -17,6 +17,7 @@ import yaml
 from dockerfile_parse import DockerfileParser
 
 ROOT = Path(__file__).parents[2]
+WORKLOADS = {"Deployment", "StatefulSet", "Job"}
 _VARIABLE = re.compile(r"\$\{(\w+)(?::([-?])([^}]*))?\}")
 
 
@@ -55,6 +56,21 @@ def built(overlay: str) -> list[dict[str, Any]]:
     )
     assert not done.returncode, done.stderr
     return list(yaml.safe_load_all(done.stdout))
+
+
+def pods(overlay: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Name and template of every workload."""
+    for one in built(overlay):
+        if one["kind"] in WORKLOADS:
+            yield one["metadata"]["name"], one["spec"]["template"]
+
+
+def ours(overlay: str) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """Name, pod and container of every workload of an image of ours."""
+    for name, template in pods(overlay):
+        for container in template["spec"]["containers"]:
+            if container["image"].startswith("almanac/"):
+                yield name, template["spec"], container
 
 
 @cache
