@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
+from itertools import islice
 from typing import Any
 
 import structlog
@@ -28,6 +29,8 @@ FIELD_BYTES = 32
 
 MOST_PIPELINED = 16
 GRACE_SECONDS = 1.0
+_AT_ONCE, _STEP_SECONDS = 5, 0.05
+"""Room is made in steps that nobody else notices."""
 _TELL_SECONDS = 60.0
 
 
@@ -60,12 +63,14 @@ class Connections:
             connection.loop.call_later(GRACE_SECONDS, self._make_room, connection)
 
     def _make_room(self, one: Connection) -> None:
-        self.due, silent = False, time.monotonic() - GRACE_SECONDS / 2
-        for connection in [found for found, since in self.waiting.items() if since < silent]:
-            if len(one.connections) <= self.most:
-                return
-            one.connections.discard(connection)
-            self._close(connection)
+        silent = time.monotonic() - GRACE_SECONDS / 2
+        for connection, since in list(islice(self.waiting.items(), _AT_ONCE)):
+            if since < silent and len(one.connections) > self.most:
+                one.connections.discard(connection)
+                self._close(connection)
+        self.due = len(one.connections) > self.most
+        if self.due:
+            one.loop.call_later(_STEP_SECONDS, self._make_room, one)
 
     def _close(self, connection: Connection) -> None:
         if time.monotonic() - self.told > _TELL_SECONDS:
@@ -164,6 +169,9 @@ class Connection(HttpToolsProtocol):
         """Close it: with the error, where that answers what has begun, or after the answers to what came before."""
         self._settle()
         self._deaf = True
+        if not self._busy and not self._unparsed:
+            self.transport.close()
+            return
         if self._busy and self._between:
             self.cycle.keep_alive = False
             return
