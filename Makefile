@@ -41,7 +41,7 @@ test: setup ## Unit, contract and property tests: at most 5 minutes
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --session-timeout 300 -m 'not slow and not long'
 
 test-all: $(if $(TESTED),setup,test) ## The above and integration, end-to-end and chaos tests in small: at most 45 minutes
-	$(BIN)/python -m pytest -q --session-timeout 2400 -m 'slow and not long'
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --session-timeout 2400 -m 'slow and not long'
 	$(MAKE) --no-print-directory test-torch
 	$(MAKE) --no-print-directory test-vllm
 
