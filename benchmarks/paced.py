@@ -25,8 +25,9 @@ async def main(socket: str, words: int, per_second: float) -> None:
     async with Redis(unix_socket_path=socket) as redis:
         while True:
             _, raw = await redis.blpop([ANSWER_QUEUE], timeout=0)  # type: ignore[misc]
-            [answer_id, attempt], *_ = json.loads(base64.b64decode(json.loads(raw)["body"]))
-            task = asyncio.create_task(_answer(AnswerStream(redis, answer_id), attempt, words, per_second))
+            [question, attempt], *_ = json.loads(base64.b64decode(json.loads(raw)["body"]))
+            stream = AnswerStream(redis, question["answer_id"])
+            task = asyncio.create_task(_answer(stream, attempt, words, per_second))
             working.add(task)
             task.add_done_callback(working.discard)
 
