@@ -31,9 +31,7 @@ async def show_all(using: Using, caller: Managing) -> dict[str, Any]:
     return {"adapters": [asdict(one) for one in await using.nodes.generator.adapters(caller.tenant)]}
 
 
-@router.put(
-    "/{name}", openapi_extra=documented(LoadRequest, {"pinned": True}), responses=refuses(404, 409, 504)
-)
+@router.put("/{name}", openapi_extra=documented(LoadRequest, {"pinned": True}), responses=refuses(404, 409, 504))
 async def load(name: Name, request: Request, using: Using, caller: Managing) -> dict[str, Any]:
     """Load an adapter before it is asked for. One that is there stays; it is pinned if that is asked for."""
     body = await read_json(request, LoadRequest, using.settings.max_body_bytes)
