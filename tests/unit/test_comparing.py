@@ -12,6 +12,7 @@ from services.common.moment import Moment, now
 from services.orchestrator.graph.answer import Question
 from services.orchestrator.graph.comparing import changes, same, used
 from services.orchestrator.graph.proposing import at_its_words
+from services.orchestrator.graph.remembering import QuestionVectors
 from tests.fakes.gateway import GENERATION
 
 
@@ -65,5 +66,5 @@ async def test_a_moment_is_not_looked_for_without_the_nodes():
             raise Unavailable("nobody is there")
 
     question = Question("", "t", "c", "Who was the keeper in 2015?", Moment(now(), 2), GENERATION)
-    nodes: Any = SimpleNamespace(encoder=Down())
+    nodes: Any = SimpleNamespace(encoder=Down(), questions=QuestionVectors())
     assert await at_its_words(nodes, question) is question
