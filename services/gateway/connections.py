@@ -169,7 +169,8 @@ class Connection(HttpToolsProtocol):
         """Close it: with the error, where that answers what has begun, or after the answers to what came before."""
         self._settle()
         self._deaf = True
-        if not self._busy and not self._unparsed:
+        silent = self._between or (self.cycle is not None and self.cycle is self._answering)
+        if silent and not self._busy and not self._unparsed:
             self.transport.close()
             return
         if self._busy and self._between:

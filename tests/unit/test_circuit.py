@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 import grpc
 import pytest
@@ -83,6 +82,27 @@ def test_one_call_a_second_tries_a_node_whose_circuit_is_open(circuit: Circuit, 
     assert circuit.state is State.OPEN and refused(circuit)
 
 
+async def test_calls_beside_the_one_that_tries_the_node_share_its_outcome(circuit: Circuit, clock: Clock) -> None:
+    for outcome, let_through in ((circuit.answered, [True, True]), (circuit.failed, [False, False])):
+        opened(circuit, clock)
+        clock.now += OPEN_SECONDS
+        await circuit.turn(10.0)
+        beside = [asyncio.create_task(circuit.turn(10.0)) for _ in range(2)]
+        await asyncio.sleep(0.01)
+        assert not any(one.done() for one in beside)
+        outcome()
+        ended = await asyncio.gather(*beside, return_exceptions=True)
+        assert [one is None for one in ended] == let_through
+
+
+async def test_a_call_waits_for_another_s_try_no_longer_than_it_may_take(circuit: Circuit, clock: Clock) -> None:
+    opened(circuit, clock)
+    clock.now += OPEN_SECONDS
+    await circuit.turn(10.0)
+    with pytest.raises(Unavailable):
+        await circuit.turn(0.01)
+
+
 def test_an_answer_closes_it(circuit: Circuit, clock: Clock) -> None:
     opened(circuit, clock)
     clock.now += OPEN_SECONDS
@@ -114,12 +134,13 @@ def test_figures_tell_its_state_its_changes_and_what_it_refused(circuit: Circuit
     assert [figure("changes_total", state=state) for state in names] == [count + 1 for count in before[0]]
 
 
-def fails(circuit: Circuit, error: BaseException, seconds: float = 10.0, took: float = 0.0) -> bool:
+async def fails(circuit: Circuit, error: BaseException, seconds: float = 10.0, took: float = 0.0) -> bool:
     """Whether a call that ends so is one more failure."""
     before = circuit.failures
-    with pytest.raises(type(error)), guarding(circuit, seconds):
-        time.sleep(took)
-        raise error
+    with pytest.raises(type(error)):
+        async with guarding(circuit, seconds):
+            await asyncio.sleep(took)
+            raise error
     return circuit.failures > before
 
 
@@ -127,22 +148,22 @@ def broken(code: grpc.StatusCode, *told: tuple[str, str]) -> grpc.aio.AioRpcErro
     return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(*told))
 
 
-def test_what_breaks_or_runs_out_of_its_time_is_a_failure(circuit: Circuit) -> None:
-    assert fails(circuit, broken(grpc.StatusCode.UNAVAILABLE))
-    assert fails(circuit, broken(grpc.StatusCode.DEADLINE_EXCEEDED))
-    assert not fails(circuit, broken(grpc.StatusCode.DEADLINE_EXCEEDED), seconds=0.1), "it hardly had any time"
+async def test_what_breaks_or_runs_out_of_its_time_is_a_failure(circuit: Circuit) -> None:
+    assert await fails(circuit, broken(grpc.StatusCode.UNAVAILABLE))
+    assert await fails(circuit, broken(grpc.StatusCode.DEADLINE_EXCEEDED))
+    assert not await fails(circuit, broken(grpc.StatusCode.DEADLINE_EXCEEDED), seconds=0.1), "it hardly had any time"
 
 
 @pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED])
-def test_what_the_node_itself_tells_is_an_answer(circuit: Circuit, code: grpc.StatusCode) -> None:
+async def test_what_the_node_itself_tells_is_an_answer(circuit: Circuit, code: grpc.StatusCode) -> None:
     circuit.failed()
-    assert not fails(circuit, broken(code, (TYPE_KEY, "behind-watermark"))) and circuit.failures == 0
+    assert not await fails(circuit, broken(code, (TYPE_KEY, "behind-watermark"))) and circuit.failures == 0
     circuit.failed()
-    assert not fails(circuit, broken(grpc.StatusCode.NOT_FOUND)) and circuit.failures == 0
+    assert not await fails(circuit, broken(grpc.StatusCode.NOT_FOUND)) and circuit.failures == 0
 
 
-def test_a_caller_who_leaves_tells_nothing_unless_the_time_was_up(circuit: Circuit) -> None:
+async def test_a_caller_who_leaves_tells_nothing_unless_the_time_was_up(circuit: Circuit) -> None:
     circuit.failed()
-    assert not fails(circuit, asyncio.CancelledError()) and circuit.failures == 1
-    assert not fails(circuit, GeneratorExit()) and circuit.failures == 1
-    assert fails(circuit, asyncio.CancelledError(), seconds=0.5, took=0.5)
+    assert not await fails(circuit, asyncio.CancelledError()) and circuit.failures == 1
+    assert not await fails(circuit, GeneratorExit()) and circuit.failures == 1
+    assert await fails(circuit, asyncio.CancelledError(), seconds=0.5, took=0.5)

@@ -192,3 +192,22 @@ def test_the_backend_is_what_is_named_or_what_there_is():
         open_backend(GeneratorSettings(generator_backend="oracle"))
     with pytest.raises(InvalidRequest, match="ALMANAC_GENERATOR_URL"):
         open_backend(GeneratorSettings(generator_backend="openai"))
+
+
+async def test_a_connection_that_was_closed_while_it_lay_idle_is_replaced_once() -> None:
+    calls: list[httpx.Request] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        calls.append(request)
+        if len(calls) % 2:
+            raise httpx.RemoteProtocolError("Server disconnected without sending a response.")
+        return httpx.Response(200, stream=Stream(said("Yes."), said("", "stop")))
+
+    assert "".join(chunk.text for chunk in await chunks_of(backend_over(handler))) == "Yes."
+    assert len(calls) == 2
+
+
+async def test_an_answer_that_breaks_off_is_not_begun_again() -> None:
+    backend = streaming(said("Yes"), failure=httpx.RemoteProtocolError("peer closed connection"))
+    with pytest.raises(Unavailable, match="broke off"):
+        await chunks_of(backend)

@@ -7,9 +7,10 @@ circuit saves the others from waiting for theirs.
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from enum import IntEnum
 
 import grpc
@@ -54,7 +55,17 @@ class Circuit:
         self._node, self._clock = node, clock
         self.failures, self._since, self._next_try = 0, 0.0, 0.0
         self.state = State.CLOSED
+        self._tried = asyncio.Event()
         STATE.labels(node).set(State.CLOSED)
+
+    async def turn(self, seconds: float) -> None:
+        """As `admit`, but while a call tries the node, wait for what becomes of it: of two calls that belong together
+        the second one would fail otherwise as the node comes back."""
+        if self.state is State.HALF_OPEN:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(seconds, max(0.0, self._next_try - self._clock()))):
+                    await self._tried.wait()
+        self.admit()
 
     def admit(self) -> None:
         """Let a call through, or raise Unavailable. What is let through while open tries the node."""
@@ -84,20 +95,25 @@ class Circuit:
         if state is self.state:
             return
         self.state = state
+        if state is State.HALF_OPEN:
+            self._tried.clear()
+        else:
+            self._tried.set()
         STATE.labels(self._node).set(state)
         CHANGES.labels(self._node, state.name.lower()).inc()
 
 
-@contextmanager
-def guarding(circuit: Circuit, seconds: float) -> Iterator[None]:
+@asynccontextmanager
+async def guarding(circuit: Circuit, seconds: float) -> AsyncIterator[float]:
     """Make a call that may take `seconds`, unless the circuit is open, and tell the circuit how it went.
 
-    A call that its caller leaves tells nothing, unless its time was as good as up by then.
+    Gives the seconds that are left once its turn has come. A call that its caller leaves tells nothing, unless its time
+    was as good as up by then.
     """
-    circuit.admit()
     began = time.monotonic()
+    await circuit.turn(seconds)
     try:
-        yield
+        yield max(0.0, seconds - (time.monotonic() - began))
     except grpc.aio.AioRpcError as error:
         if told_by_node(error) or error.code() not in (UNAVAILABLE, DEADLINE_EXCEEDED):
             circuit.answered()

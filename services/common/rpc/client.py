@@ -78,8 +78,8 @@ async def call(method: Method, request: Any, seconds: float = CALL_SECONDS) -> A
 
 
 async def _response(method: Method, request: Any, left: float) -> Any:
-    with guarding(method.circuit, left):
-        return await method(request, timeout=left, metadata=((TRACEPARENT, traceparent()),))
+    async with guarding(method.circuit, left) as seconds:
+        return await method(request, timeout=seconds, metadata=((TRACEPARENT, traceparent()),))
 
 
 async def stream(method: Method, request: Any, seconds: float = CALL_SECONDS) -> AsyncGenerator[Any, None]:
@@ -118,8 +118,8 @@ async def _twice(method: Method, request: Any, seconds: float, parent: str) -> A
 
 
 async def _responses(method: Method, request: Any, left: float, parent: str) -> AsyncGenerator[Any, None]:
-    with guarding(method.circuit, left):
-        running = method(request, timeout=left, metadata=((TRACEPARENT, parent),))
+    async with guarding(method.circuit, left) as seconds:
+        running = method(request, timeout=seconds, metadata=((TRACEPARENT, parent),))
         try:
             async for response in running:
                 method.circuit.answered()

@@ -64,6 +64,22 @@ class OpenAIBackend:
                         yield chunk
 
     async def _events(self, prompt: Prompt) -> AsyncGenerator[Event, None]:
+        """As the server streams them. A connection that the server closed while it lay idle is replaced once."""
+        told = False
+        try:
+            async with aclosing(self._streamed(prompt)) as events:
+                async for event in events:
+                    told = True
+                    yield event
+            return
+        except httpx.RemoteProtocolError:
+            if told:
+                raise
+        async with aclosing(self._streamed(prompt)) as events:
+            async for event in events:
+                yield event
+
+    async def _streamed(self, prompt: Prompt) -> AsyncGenerator[Event, None]:
         async with self._client.stream("POST", "chat/completions", json=self._body(prompt)) as response:
             if response.status_code != httpx.codes.OK:
                 raise _refused(response.status_code, await response.aread(), prompt)
