@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -103,7 +104,8 @@ async def _admitted(context: Context, caller: Caller, asked: Asked) -> _Read:
     """The question to answer, from a caller who has tokens left."""
     longest = context.settings.max_question_chars
     put = check_text(asked.text, longest)
-    text = check_text(standing_alone(put, asked.history), longest)
+    # In a thread: it may read dates, for which a parser is imported.
+    text = check_text(await asyncio.to_thread(standing_alone, put, asked.history), longest) if asked.history else put
     await require_adapter(context, caller.tenant, asked.adapter)
     await _count(context, caller)
     return _Read(text, "" if text == put else put)

@@ -103,8 +103,8 @@ class _Asked:
 
     def __init__(self, dispatcher: Dispatcher, question: Question, emit: Emit, before: bool = False) -> None:
         self._by, self._question, self._emit, self._before = dispatcher, question, emit, before
-        self.answer_id = self._id = question.answer_id
-        self._stream = dispatcher.broker.stream(self._id)
+        self.answer_id = question.answer_id
+        self._stream = dispatcher.broker.stream(self.answer_id)
         self._reader = uuid.uuid4().hex if before else ""
         self._attempt = 1
         self._position = "0"
@@ -136,7 +136,7 @@ class _Asked:
             async with asyncio.timeout(_RECORD_SECONDS):
                 ended = await asyncio.to_thread(self._close, failed)
         except (OperationalError, TimeoutError) as failure:
-            log.error("answer_not_recorded", answer_id=self._id, reason=str(failure))
+            log.error("answer_not_recorded", answer_id=self.answer_id, reason=str(failure))
             return failed
         if ended is failed:
             with suppress(*FAILURES):
@@ -154,9 +154,9 @@ class _Asked:
                 if await self._relay():
                     return None
                 self._by.metrics.redispatched.inc()
-                log.warning("worker_silent", answer_id=self._id, attempt=self._attempt)
+                log.warning("worker_silent", answer_id=self.answer_id, attempt=self._attempt)
         except FAILURES as failure:
-            log.warning("broker_lost", answer_id=self._id, reason=str(failure))
+            log.warning("broker_lost", answer_id=self.answer_id, reason=str(failure))
             return "broker"
         return "worker"
 
@@ -255,10 +255,10 @@ class _Asked:
 
     def _fence(self) -> tuple[int, Outcome | None]:
         with self._catalog.write() as tx:
-            return answers.next_attempt(tx, self._id), answers.outcome(tx, self._id)
+            return answers.next_attempt(tx, self.answer_id), answers.outcome(tx, self.answer_id)
 
     def _close(self, outcome: Outcome) -> Outcome | None:
         """The outcome on record: this one, or one from before; None where a later attempt works on the answer."""
         with self._catalog.write() as tx:
-            recorded = events.record_answer(tx, self._id, self._attempt, *outcome, now())
-            return outcome if recorded else answers.outcome(tx, self._id)
+            recorded = events.record_answer(tx, self.answer_id, self._attempt, *outcome, now())
+            return outcome if recorded else answers.outcome(tx, self.answer_id)

@@ -16,6 +16,7 @@ from services.common.rpc.deadlines import remaining
 from services.common.rpc.line import Line, Method
 from services.common.rpc.server import OPTIONS
 from services.common.rpc.status import from_rpc_error, told_by_node
+from services.common.streams import made_twice
 from services.common.telemetry import TRACEPARENT, begin, finish, spanning, traceparent
 
 CALL_SECONDS = 30.0
@@ -58,8 +59,10 @@ def translated() -> Iterator[None]:
         raise from_rpc_error(error) from None
 
 
-def _turned_away(error: grpc.aio.AioRpcError) -> bool:
+def _turned_away(error: Exception) -> bool:
     """Whether a node that is about to end sent the call away; one that this side cancels raises another error."""
+    if not isinstance(error, grpc.aio.AioRpcError):
+        return False
     return error.code() is grpc.StatusCode.CANCELLED and not told_by_node(error)
 
 
@@ -89,9 +92,13 @@ async def stream(method: Method, request: Any, seconds: float = CALL_SECONDS) ->
     """
     span = begin(method.path[1:], SpanKind.CLIENT)
     error: BaseException | None = None
+
+    def responses_of() -> AsyncGenerator[Any, None]:
+        return _responses(method, request, remaining(seconds), traceparent(span))
+
     try:
         with translated():
-            async with aclosing(_twice(method, request, seconds, traceparent(span))) as responses:
+            async with aclosing(made_twice(responses_of, _turned_away)) as responses:
                 async for response in responses:
                     yield response
     except BaseException as raised:
@@ -99,22 +106,6 @@ async def stream(method: Method, request: Any, seconds: float = CALL_SECONDS) ->
         raise
     finally:
         finish(span, error)
-
-
-async def _twice(method: Method, request: Any, seconds: float, parent: str) -> AsyncGenerator[Any, None]:
-    answered = False
-    try:
-        async with aclosing(_responses(method, request, remaining(seconds), parent)) as responses:
-            async for response in responses:
-                answered = True
-                yield response
-        return
-    except grpc.aio.AioRpcError as error:
-        if answered or not _turned_away(error):
-            raise
-    async with aclosing(_responses(method, request, remaining(seconds), parent)) as responses:
-        async for response in responses:
-            yield response
 
 
 async def _responses(method: Method, request: Any, left: float, parent: str) -> AsyncGenerator[Any, None]:

@@ -12,6 +12,7 @@ import httpx
 
 from services.common.errors import AlmanacError, Internal, InvalidRequest, ModelNotFound, Overloaded, Unavailable
 from services.common.nodes.generator import Chunk, Prompt, Stats
+from services.common.streams import made_twice
 from services.generator.adapters import Permanent
 from services.generator.backends.completions import Event, body, chunks, refusal
 from services.generator.backends.slots import Turns
@@ -63,21 +64,9 @@ class OpenAIBackend:
                         self._turns.count(chunk)
                         yield chunk
 
-    async def _events(self, prompt: Prompt) -> AsyncGenerator[Event, None]:
+    def _events(self, prompt: Prompt) -> AsyncGenerator[Event, None]:
         """As the server streams them. A connection that the server closed while it lay idle is replaced once."""
-        told = False
-        try:
-            async with aclosing(self._streamed(prompt)) as events:
-                async for event in events:
-                    told = True
-                    yield event
-            return
-        except httpx.RemoteProtocolError:
-            if told:
-                raise
-        async with aclosing(self._streamed(prompt)) as events:
-            async for event in events:
-                yield event
+        return made_twice(lambda: self._streamed(prompt), lambda error: isinstance(error, httpx.RemoteProtocolError))
 
     async def _streamed(self, prompt: Prompt) -> AsyncGenerator[Event, None]:
         async with self._client.stream("POST", "chat/completions", json=self._body(prompt)) as response:

@@ -13,7 +13,7 @@ from services.orchestrator.graph.finding import find_evidence
 from services.orchestrator.graph.nodes import Nodes
 from services.orchestrator.graph.patience import NodeFailed
 from services.orchestrator.graph.search import find_passages, query_vector
-from services.orchestrator.graph.timing import proposed, speaks_of_time
+from services.orchestrator.graph.timing import proposed
 
 SECONDS = 3.0
 """How long a moment is looked for; then the question is asked as it was."""
@@ -24,8 +24,6 @@ async def at_its_words(nodes: Nodes, question: Question) -> Question:
 
     Undated documents are visible at every moment: where the best evidence is one, nothing is gained by another moment.
     """
-    if not speaks_of_time(question.text):
-        return question
     proposal = await asyncio.to_thread(proposed, question.text, question.moment.as_of)
     if proposal is None:
         return question
