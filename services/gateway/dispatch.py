@@ -22,7 +22,7 @@ from services.common.moment import now
 from services.common.rpc.deadlines import deadline
 from services.gateway.broker import FAILURES
 from services.gateway.metrics import Metrics
-from services.orchestrator.graph.answer import Answer, Emit, Event, Question
+from services.orchestrator.graph.answer import Answer, Emit, Event, Question, ending
 from services.orchestrator.graph.nodes import Nodes
 from services.orchestrator.graph.released import Released
 from services.orchestrator.graph.run import answer as run_graph
@@ -209,11 +209,9 @@ class _Asked:
     async def _tell_end(self, outcome: Outcome) -> bool:
         """Tell how the answer ended, and what the client lacks of its text."""
         state, record = outcome
-        if state == answers.FAILED:
-            return await self._tell(Event("error", {"problem": record}))
-        if rest := str(record["answer"]).removeprefix(self._told):
+        if state != answers.FAILED and (rest := str(record["answer"]).removeprefix(self._told)):
             await self._tell(Event("text", {"text": rest}))
-        return await self._tell(Event("done", {"answer": record}))
+        return await self._tell(ending(state, record))
 
     async def _tell_quietly(self, event: Event) -> None:
         await self._tell(event)

@@ -23,7 +23,7 @@ from services.gateway.caller import Caller, Hold
 from services.gateway.context import Context
 from services.gateway.dispatch import Answering, Dispatcher, Outcome
 from services.gateway.listening import HEARTBEAT, listen, sse, stream
-from services.orchestrator.graph.answer import Emit, Event, Question
+from services.orchestrator.graph.answer import Emit, Event, Question, ending
 
 _ID = re.compile(r"([0-9a-f-]{1,64})/(?:(end)|(\d{1,6})\.(\d{1,6})\.(\d{1,9})\.([0-9a-f]{8}))")
 _COUNTED = {"step": "steps", "citation": "citations"}
@@ -97,9 +97,9 @@ def following(context: Context, ended: Outcome | None) -> Answering:
 def _recorded(state: str, record: Mapping[str, Any]) -> list[Event]:
     """An answer's events as its record has them: no steps, and its text in one piece."""
     if state == answers.FAILED:
-        return [Event("error", {"problem": record})]
+        return [ending(state, record)]
     cited = [Event("citation", {"citation": one}) for one in record["citations"]]
-    return [*cited, Event("text", {"text": record["answer"]}), Event("done", {"answer": record})]
+    return [*cited, Event("text", {"text": record["answer"]}), ending(state, record)]
 
 
 async def rest(

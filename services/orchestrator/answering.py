@@ -12,7 +12,7 @@ from services.catalog import answers, events
 from services.catalog.engine import Database
 from services.common.errors import AlmanacError, Internal
 from services.common.moment import now
-from services.orchestrator.graph.answer import Event, Question
+from services.orchestrator.graph.answer import Event, Question, ending
 from services.orchestrator.graph.nodes import Nodes
 from services.orchestrator.graph.outbox import Outbox
 from services.orchestrator.graph.released import NOTHING, Released
@@ -35,7 +35,7 @@ async def work(nodes: Nodes, stream: AnswerStream, question: Question, attempt: 
             state, found = await _outcome(nodes, outbox, question, released)
             await due
             if await asyncio.to_thread(_record, nodes.catalog, question.answer_id, attempt, state, found):
-                await outbox.put(_last(state, found))
+                await outbox.put(ending(state, found))
             beating.cancel()
             outbox.close()
     except* Fenced:
@@ -66,10 +66,6 @@ async def _require_due(catalog: Database, answer_id: str, attempt: int) -> None:
     """Raises Fenced where the answer does not wait for this attempt: it has ended, or is for a later one."""
     if await catalog.reading(lambda tx: answers.request(tx, answer_id, attempt)) is None:
         raise Fenced
-
-
-def _last(state: str, found: dict[str, Any]) -> Event:
-    return Event("done", {"answer": found}) if state == answers.DONE else Event("error", {"problem": found})
 
 
 def _record(catalog: Database, answer_id: str, attempt: int, state: str, found: dict[str, Any]) -> bool:

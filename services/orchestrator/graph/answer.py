@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from services.catalog.answers import FAILED
 from services.catalog.records import Generation
 from services.common.moment import OPEN_END, OPEN_START, Moment, format_instant
 from services.common.nodes.scope import Scope
@@ -168,6 +169,11 @@ class Event:
 
     kind: EventKind
     data: Mapping[str, Any]
+
+
+def ending(state: str, record: Mapping[str, Any]) -> Event:
+    """The last event of an answer whose record is in this state: `done` with it, or `error` with the problem."""
+    return Event("error", {"problem": record}) if state == FAILED else Event("done", {"answer": record})
 
 
 Emit = Callable[[Event], Awaitable[None]]
