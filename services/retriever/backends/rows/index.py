@@ -15,6 +15,7 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from services.common.disk import bytes_under
 from services.common.errors import Conflict, InvalidRequest
 from services.common.nodes.retriever import Close, Contents, Point, Query, Target, Vectors, fingerprint
 from services.retriever.backends.base import Build, Candidates
@@ -111,7 +112,7 @@ class RowsIndex:
         return min(self.count(), self._rows() - self._built())
 
     def disk_bytes(self) -> int:
-        return sum(path.stat().st_size for path in self._directory.rglob("*") if path.is_file())
+        return bytes_under(self._directory)
 
     def memory_bytes(self) -> int:
         """Pages of mapped files, the columns, and what the coarse index has read without mapping it."""
