@@ -1,12 +1,17 @@
 """Prompts that caches like: evidence sentences only, or whole passages with the cited sentences named after them.
 
-Both layouts are asked the same questions of xquad, in the same order, with prefix caches on. `sentences` is the prompt
-we send: instructions, the best sentences by words, the question. `passages` has the passages in document order before
-the sentences, so that every question about the same passages begins alike. A question's passages are its own paragraph
-and those beside it; `--same` questions in a row are about one paragraph. Told are time to first text, the share of
-prompt tokens that came from the cache, and how often the answer contains the gold span.
+Both layouts are asked the same questions of xquad, in turn, with prefix caches on. `sentences` is the prompt we send:
+instructions, the best sentences by words, the question. `passages` has the passages in document order before the
+sentences, so that every question about the same passages begins alike. A question's passages are its own paragraph and
+those beside it; `--same` questions in a row are about one paragraph. Each layout is a tenant, so that neither
+finds what the other left in the cache.
 
-`--backend vllm --model DIR` is measured in the environment of `make test-vllm`.
+Told are time to first text and the share of prompt tokens that came from the cache, of the first question about its
+passages (new) and of those after it (again); how often the model's text contains the gold span, how often the answer
+made of it does, and how often the answer is the model's own text and not a quote.
+
+`--backend vllm --model DIR` is measured in the environment of `make test-vllm`; `python -m tests.fakes.checkpoint DIR`
+writes the model there.
 """
 
 from __future__ import annotations
@@ -16,7 +21,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from benchmarks.common import Figures, MissingData, data_file, parser, publish
@@ -27,7 +32,7 @@ from services.common.sentences import sentences
 from services.generator.backends import open_backend
 from services.generator.backends.base import Backend
 from services.generator.settings import GeneratorSettings
-from services.orchestrator.graph.grounding import Evidence
+from services.orchestrator.graph.grounding import Evidence, Grounder
 from services.orchestrator.graph.prompt import build_messages
 from services.orchestrator.graph.words import content_stems
 
@@ -38,11 +43,12 @@ _WARM_UP = 2
 
 
 class Asked(NamedTuple):
-    """A question, its passages in document order, and its gold answers."""
+    """A question, its passages in document order, its gold answers, and whether they were asked about before."""
 
     question: str
     passages: Sequence[str]
     gold: Sequence[str]
+    again: bool
 
 
 class Told(NamedTuple):
@@ -81,25 +87,56 @@ def measure(settings: GeneratorSettings, count: int, same: int, tokens: int) -> 
 async def _measure(backend: Backend, asked: Sequence[Asked], tokens: int) -> Figures:
     figures: Figures = {"model": backend.model, "questions": len(asked)}
     for one in asked[:_WARM_UP]:
-        await _told(backend, Prompt("warm-up", sentences_only(one), tokens))
-    rows = []
-    for name, layout in LAYOUTS.items():
-        told = [await _told(backend, Prompt(name, layout(one), tokens)) for one in asked]
-        rows.append({"layout": name, **_row(asked, told)})
+        for layout in LAYOUTS.values():
+            await _told(backend, Prompt("warm-up", layout(one), tokens))
+    told: dict[str, list[Told]] = {name: [] for name in LAYOUTS}
+    for one in asked:
+        for name, layout in LAYOUTS.items():
+            told[name].append(await _told(backend, Prompt(name, layout(one), tokens)))
     await backend.close()
-    return {**figures, "layouts": rows}
+    return {**figures, "layouts": [{"layout": name, **_row(asked, answers)} for name, answers in told.items()]}
 
 
 def _row(asked: Sequence[Asked], told: Sequence[Told]) -> Figures:
-    right = [any(span in answer.text for span in one.gold) for one, answer in zip(asked, told, strict=True)]
+    pairs = list(zip(asked, told, strict=True))
+    answers = [_answer(one, answer.text) for one, answer in pairs]
     return {
         "prompt_tokens": round(statistics.mean(one.prompt for one in told)),
-        "cached_share": round(sum(one.cached for one in told) / sum(one.prompt for one in told), 3),
-        "first_text_ms_p50": round(statistics.median(one.first for one in told) * 1e3),
-        "first_text_ms_mean": round(statistics.mean(one.first for one in told) * 1e3),
-        "total_ms_mean": round(statistics.mean(one.total for one in told) * 1e3),
-        "contains": round(statistics.mean(right), 3),
+        **_speed("new", [answer for one, answer in pairs if not one.again]),
+        **_speed("again", [answer for one, answer in pairs if one.again]),
+        "total_ms": round(statistics.mean(one.total for one in told) * 1e3),
+        "contains": _share(_right(one, answer.text) for one, answer in pairs),
+        "answers": _share(_right(one, answer.text) for one, answer in zip(asked, answers, strict=True)),
+        "own_text": _share(answer.grounding == "generated" for answer in answers),
     }
+
+
+def _speed(when: str, told: Sequence[Told]) -> Figures:
+    """Milliseconds to the first text, mean and median, and the share of prompt tokens that were cached."""
+    if not told:
+        return {}
+    first = [one.first * 1e3 for one in told]
+    return {
+        f"{when}_cached": round(sum(one.cached for one in told) / sum(one.prompt for one in told), 3),
+        f"{when}_first_ms": round(statistics.mean(first)),
+        f"{when}_first_ms_p50": round(statistics.median(first)),
+    }
+
+
+def _answer(asked: Asked, text: str) -> Grounder:
+    """What a reader is told where the model says this."""
+    grounder = Grounder(_evidence(asked), question=asked.question)
+    grounder.feed(text)
+    grounder.finish()
+    return grounder
+
+
+def _right(asked: Asked, text: str) -> bool:
+    return any(span in text for span in asked.gold)
+
+
+def _share(found: Iterable[bool]) -> float:
+    return round(statistics.mean(map(float, found)), 3)
 
 
 async def _told(backend: Backend, prompt: Prompt) -> Told:
@@ -118,8 +155,9 @@ def _asked(count: int, same: int) -> list[Asked]:
         parts = article["paragraphs"]
         for place, part in enumerate(parts):
             passages = [beside["context"] for beside in parts[max(0, place - 1) : place + 2]]
-            for qa in part["qas"][:same]:
-                found.append(Asked(qa["question"], passages, [answer["text"] for answer in qa["answers"]]))
+            for number, qa in enumerate(part["qas"][:same]):
+                gold = [answer["text"] for answer in qa["answers"]]
+                found.append(Asked(qa["question"], passages, gold, again=number > 0))
     return found[:count]
 
 
@@ -142,7 +180,7 @@ def main() -> int:
     settings = GeneratorSettings(
         generator_backend=chosen.backend,
         generator_model=chosen.model,
-        generator_slots=1,
+        generator_slots=len(LAYOUTS),
         generator_prefix_cache=True,
     )
     count, same, tokens = chosen.questions, chosen.same, chosen.tokens
