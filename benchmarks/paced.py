@@ -14,17 +14,19 @@ from typing import Any
 
 from redis.asyncio import Redis
 
+from services.common.settings import Settings
 from services.orchestrator.graph.answer import Event
-from services.orchestrator.graph.names import ANSWER_QUEUE
+from services.orchestrator.graph.queues import answer_queues
 from services.orchestrator.graph.stream import HEARTBEAT_SECONDS, AnswerStream, Fenced
 
 
 async def main(socket: str, words: int, per_second: float) -> None:
     """Take up answers as they come, until it is killed."""
     working: set[asyncio.Task[None]] = set()
+    queues = answer_queues(Settings().answer_queues)
     async with Redis(unix_socket_path=socket) as redis:
         while True:
-            _, raw = await redis.blpop([ANSWER_QUEUE], timeout=0)  # type: ignore[misc]
+            _, raw = await redis.blpop(queues, timeout=0)  # type: ignore[misc]
             [question, attempt], *_ = json.loads(base64.b64decode(json.loads(raw)["body"]))
             stream = AnswerStream(redis, question["answer_id"])
             task = asyncio.create_task(_answer(stream, attempt, words, per_second))

@@ -32,7 +32,7 @@ from pipelines.evaluation.squad import load_squad, sample
 from services.admin.client import Gateway
 from services.admin.measure.answers import ingest_paragraphs
 from services.common.settings import Settings
-from services.orchestrator.graph.names import ANSWER_QUEUE
+from services.orchestrator.graph.queues import answer_queues
 
 TARGETS: Targets = {
     "errors": {"max": 0},
@@ -173,13 +173,15 @@ async def _replay(stack: Stack, client: httpx.AsyncClient, texts: Iterator[str],
 
 @asynccontextmanager
 async def _sampling(stack: Stack, flying: set[asyncio.Task[Told]]) -> AsyncIterator[list[tuple[float, int, int]]]:
-    redis: Redis = Redis.from_url(Settings(home=stack.home).broker_url)
+    settings = Settings(home=stack.home)
+    redis: Redis = Redis.from_url(settings.broker_url)
+    queues = answer_queues(settings.answer_queues)
     found: list[tuple[float, int, int]] = []
     began = time.perf_counter()
 
     async def sample() -> None:
         while True:
-            queued = await redis.llen(ANSWER_QUEUE)  # type: ignore[misc]
+            queued = sum([await redis.llen(queue) for queue in queues])  # type: ignore[misc]
             found.append((time.perf_counter() - began, queued, len(flying)))
             await asyncio.sleep(_SAMPLE_SECONDS)
 

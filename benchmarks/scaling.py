@@ -39,7 +39,7 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One ScaledObject's, by its first trigger. target: of the metric, for each replica."""
+    """One ScaledObject's, by its formula or else its first trigger. target: of the metric, for each replica."""
 
     name: str
     least: int
@@ -64,13 +64,13 @@ def read(name: str, directory: Path = SETTINGS) -> Rule:
 
 def _rule(name: str, spec: dict[str, Any]) -> Rule:
     behavior = spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
-    trigger = spec["triggers"][0]["metadata"]
+    trigger = {**spec["triggers"][0]["metadata"], **spec["advanced"].get("scalingModifiers", {})}
     up, down = behavior["scaleUp"], behavior["scaleDown"]
     return Rule(
         name,
         spec["minReplicaCount"],
         spec["maxReplicaCount"],
-        float(trigger.get("threshold") or trigger["listLength"]),
+        float(trigger.get("target") or trigger.get("threshold") or trigger["listLength"]),
         spec["pollingInterval"],
         spec["cooldownPeriod"],
         up["stabilizationWindowSeconds"],

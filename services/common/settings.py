@@ -45,6 +45,9 @@ class Settings(BaseSettings):
     )
     uploads_dir: Path = Field(_UNSET, description="Where uploads wait for ingestion. Default: `home/uploads`.")
     broker_url: str = Field("", description="Redis URL of broker and streams. Default: the embedded Valkey.")
+    answer_queues: int = Field(
+        8, ge=1, le=64, description="Sub-queues that answers wait in, by tenant; the same for all gateways and workers."
+    )
     encoder_address: str = Field("", description="gRPC address of the encoder. Default: a unix socket.")
     retriever_address: str = Field("", description="gRPC address of the retriever. Default: a unix socket.")
     features_address: str = Field("", description="gRPC address of the features node. Default: a unix socket.")

@@ -18,12 +18,12 @@ from services.common.telemetry import TRACEPARENT, spanning, traceparent
 from services.orchestrator.graph.answer import Question
 from services.orchestrator.graph.names import (
     ADVANCE_TASK,
-    ANSWER_QUEUE,
     ANSWER_TASK,
     INGEST_QUEUE,
     INGEST_TASK,
     WORKER_ALIVE_KEY,
 )
+from services.orchestrator.graph.queues import answer_queue
 from services.orchestrator.graph.stream import AnswerStream
 
 FAILURES = (RedisError, OperationalError, OSError)
@@ -35,9 +35,13 @@ _SEND_SECONDS = 1.5
 
 
 class Broker:
-    """Redis for the streams, Celery's producer for the tasks. Opening it connects to nothing."""
+    """Redis for the streams, Celery's producer for the tasks. Opening it connects to nothing.
 
-    def __init__(self, url: str, celery_url: str) -> None:
+    queues: how many sub-queues answers have.
+    """
+
+    def __init__(self, url: str, celery_url: str, queues: int) -> None:
+        self._queues = queues
         # A connection that died while idle is replaced once; a broker that is gone is not waited for.
         once_more = Retry(NoBackoff(), 1, (RedisConnectionError,))
         self._redis: Redis = Redis.from_url(
@@ -50,7 +54,7 @@ class Broker:
 
     async def send_answer(self, question: Question, attempt: int) -> None:
         """The question goes along, so that the worker begins without the catalog. Raises one of FAILURES."""
-        await self._send(ANSWER_TASK, [question.to_json(), attempt], ANSWER_QUEUE)
+        await self._send(ANSWER_TASK, [question.to_json(), attempt], answer_queue(question.tenant, self._queues))
 
     async def send_job(self, job_id: str) -> None:
         """Raises one of FAILURES."""

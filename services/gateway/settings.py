@@ -70,7 +70,10 @@ class GatewaySettings(Settings):
         "workers hold together, fewer where they cannot be answered in time; 0: no limit.",
     )
     answers_waiting: int = Field(
-        64, ge=1, description="Questions that may wait for a worker; beyond, they are refused."
+        64,
+        ge=1,
+        description="Questions that may wait for a worker; beyond, they are refused, but for those of a tenant in "
+        "whose sub-queue less than an even share of them waits.",
     )
     answers_of_tenant: int = Field(0, ge=0, description="Answers one tenant may have in flight; 0: no limit.")
     cache_answers: bool = Field(False, description="Keep answers, and give them again where nothing has changed.")

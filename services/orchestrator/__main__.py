@@ -18,17 +18,18 @@ def main() -> None:
     add_tasks(app, runtime)
     start_sweeper(app, runtime)
     try:
-        app.worker_main(_arguments(settings))
+        app.worker_main(arguments(settings))
     finally:
         runtime.close()
 
 
-def _arguments(settings: WorkerSettings) -> list[str]:
+def arguments(settings: WorkerSettings) -> list[str]:
+    """Those of Celery's command line."""
     return [
         "worker",
         "--pool=threads",
         f"--concurrency={settings.worker_threads}",
-        f"--queues={','.join(settings.worker_queues)}",
+        f"--queues={','.join(settings.consumed)}",
         f"--loglevel={settings.log_level}",
         "--without-gossip",
         "--without-mingle",

@@ -22,7 +22,8 @@ from services.orchestrator import advancing, answering, uploads
 from services.orchestrator.counting import Counting
 from services.orchestrator.following import Following
 from services.orchestrator.graph.answer import Question
-from services.orchestrator.graph.names import ADVANCE_TASK, ANSWER_QUEUE, ANSWER_TASK, INGEST_QUEUE, INGEST_TASK
+from services.orchestrator.graph.names import ADVANCE_TASK, ANSWER_TASK, INGEST_QUEUE, INGEST_TASK
+from services.orchestrator.graph.queues import answer_queues
 from services.orchestrator.graph.stream import KEPT_SECONDS, AnswerStream
 from services.orchestrator.ingesting import Ingestion, Policy
 from services.orchestrator.maintaining import workers
@@ -42,12 +43,14 @@ def create_app(settings: WorkerSettings) -> Celery:
         task_store_errors_even_if_ignored=False,
         # The catalog's leases and the gateway's attempts bring lost work back; redelivery would only double it.
         task_acks_late=False,
+        # What a worker has no thread for stays in its queue: others may take it, and each tenant's turn comes.
         worker_prefetch_multiplier=1,
+        worker_disable_prefetch=True,
+        broker_transport_options={"queue_order_strategy": "round_robin"},
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         worker_hijack_root_logger=False,
         task_routes={
-            ANSWER_TASK: {"queue": ANSWER_QUEUE},
             INGEST_TASK: {"queue": INGEST_QUEUE},
             ADVANCE_TASK: {"queue": INGEST_QUEUE},
         },
@@ -106,6 +109,7 @@ def start_sweeper(app: Celery, runtime: Runtime) -> None:
         runtime.catalog,
         runtime.follower,
         runtime.redis,
+        (*answer_queues(settings.answer_queues), INGEST_QUEUE),
         partial(_enqueue, app),
         partial(_tidy, runtime),
         settings.sweep_seconds,

@@ -9,6 +9,7 @@ from pydantic_settings import NoDecode
 
 from services.common.settings import Settings
 from services.orchestrator.graph.names import ANSWER_QUEUE, INGEST_QUEUE
+from services.orchestrator.graph.queues import answer_queues
 
 _QUEUES = (ANSWER_QUEUE, INGEST_QUEUE)
 
@@ -48,3 +49,12 @@ class WorkerSettings(Settings):
         if unknown := set(queues) - set(_QUEUES):
             raise ValueError(f"no queue is named {', '.join(sorted(unknown))}; there are {', '.join(_QUEUES)}")
         return queues
+
+    @property
+    def consumed(self) -> tuple[str, ...]:
+        """The queues by the names they have in the broker."""
+        return tuple(
+            name
+            for queue in self.worker_queues
+            for name in (answer_queues(self.answer_queues) if queue == ANSWER_QUEUE else (queue,))
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 from redis.asyncio import Redis
@@ -16,7 +16,7 @@ from services.catalog.profiles import lagging_profiles, profiled_tenants
 from services.catalog.records import Generation
 from services.catalog.state import VIEWS, index_reader, known_collections, lagging, live_generation, view_reader
 from services.common.errors import AlmanacError
-from services.orchestrator.graph.names import ANSWER_QUEUE, INGEST_QUEUE, WORKER_ALIVE_KEY
+from services.orchestrator.graph.names import WORKER_ALIVE_KEY
 from services.orchestrator.metrics import QUEUED
 
 log = structlog.get_logger()
@@ -25,18 +25,22 @@ TIDY_SECONDS = 60.0
 
 
 class Sweeper:
-    """Sweeps until cancelled. `enqueue` puts a job back on the queue, `tidy` deletes uploads that nothing needs."""
+    """Sweeps until cancelled. `queues` are those whose lengths are told.
+
+    `enqueue` puts a job back on the queue, `tidy` deletes uploads that nothing needs.
+    """
 
     def __init__(
         self,
         catalog: Database,
         follower: Follower,
         redis: Redis,
+        queues: Sequence[str],
         enqueue: Callable[[str], None],
         tidy: Callable[[], object],
         seconds: float,
     ) -> None:
-        self._catalog, self._follower, self._redis = catalog, follower, redis
+        self._catalog, self._follower, self._redis, self._queues = catalog, follower, redis, queues
         self._enqueue, self._tidy, self._seconds = enqueue, tidy, seconds
         self._tidied = -TIDY_SECONDS
 
@@ -66,7 +70,7 @@ class Sweeper:
 
     async def _sweep(self) -> None:
         await self._redis.set(WORKER_ALIVE_KEY, 1, ex=max(6, int(self._seconds * 3)))
-        for queue in (ANSWER_QUEUE, INGEST_QUEUE):
+        for queue in self._queues:
             QUEUED.labels(queue).set(await self._redis.llen(queue))  # type: ignore[misc]
         for job_id in await asyncio.to_thread(self._abandoned):
             log.info("job_requeued", job_id=job_id)

@@ -16,7 +16,8 @@ from fastapi.routing import APIRoute
 from services.admin.__main__ import app as command_line
 from services.common.settings import Settings
 from services.gateway.routes import health
-from services.orchestrator.graph.names import ANSWER_QUEUE, INGEST_QUEUE
+from services.orchestrator.graph.names import INGEST_QUEUE
+from services.orchestrator.graph.queues import answer_queues
 from tests.topology.deployed import ROOT, built, compose, ours, pods, stages
 from tests.unit.test_settings import documented
 
@@ -179,7 +180,9 @@ def test_workers_are_scaled_by_queues_that_exist() -> None:
     }
     workloads = {name for name, _ in pods("prod")}
     assert scaled.keys() == {"orchestrator", "ingestion", "encoder", "generator"} <= workloads
-    assert scaled["orchestrator"]["triggers"][0]["metadata"]["listName"] == ANSWER_QUEUE
+    waiting = {one["name"]: one["metadata"]["listName"] for one in scaled["orchestrator"]["triggers"]}
+    assert tuple(waiting.values()) == answer_queues(Settings().answer_queues)
+    assert scaled["orchestrator"]["advanced"]["scalingModifiers"]["formula"].split(" + ") == list(waiting)
     assert scaled["ingestion"]["triggers"][0]["metadata"]["listName"] == INGEST_QUEUE
     assert scaled["ingestion"]["minReplicaCount"] == 0
 

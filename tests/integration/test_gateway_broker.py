@@ -14,10 +14,13 @@ from services.gateway.dispatch import Dispatcher
 from services.gateway.metrics import Metrics
 from services.gateway.resuming import START, following, rest
 from services.orchestrator.graph.answer import Event
-from services.orchestrator.graph.names import ANSWER_QUEUE, INGEST_QUEUE, WORKER_ALIVE_KEY
+from services.orchestrator.graph.names import INGEST_QUEUE, WORKER_ALIVE_KEY
+from services.orchestrator.graph.queues import answer_queue
 from services.orchestrator.graph.stream import AnswerStream
 from tests.fakes.gateway import ask, catalog_in, gateway, nodes_over, said
 
+QUEUES = 8
+QUEUE = answer_queue("local", QUEUES)
 SILENCE = 0.8
 LONG = 5.0
 """Seconds within which everything here is over; a working broker takes milliseconds."""
@@ -25,7 +28,7 @@ LONG = 5.0
 
 @pytest.fixture
 async def broker(valkey):
-    opened = Broker(f"unix://{valkey.socket}", f"redis+socket://{valkey.socket}")
+    opened = Broker(f"unix://{valkey.socket}", f"redis+socket://{valkey.socket}", QUEUES)
     yield opened
     await opened.close()
 
@@ -81,7 +84,7 @@ async def test_tasks_arrive_on_their_queues_and_events_come_back(catalog, broker
     question = ask(catalog)
 
     async def worker():
-        assert await task_from(redis, ANSWER_QUEUE) == ("almanac.answer", [as_sent(question), 1])
+        assert await task_from(redis, QUEUE) == ("almanac.answer", [as_sent(question), 1])
         stream = AnswerStream(redis, question.answer_id)
         for piece in ("It ", "opened."):
             await stream.append(1, Event("text", {"text": piece}))
@@ -99,7 +102,7 @@ async def test_a_stream_that_was_cut_goes_on_at_another_gateway(catalog, redis, 
     pieces = [f"{number} " for number in range(40)]
 
     async def worker():
-        await task_from(redis, ANSWER_QUEUE)
+        await task_from(redis, QUEUE)
         stream = AnswerStream(redis, question.answer_id)
         for piece in pieces:
             await stream.append(1, Event("text", {"text": piece}))
@@ -108,7 +111,7 @@ async def test_a_stream_that_was_cut_goes_on_at_another_gateway(catalog, redis, 
 
     async def told(events, has=START):
         """The text of some events beyond the place, and where they end; the client is gone then."""
-        opened = Broker(f"unix://{valkey.socket}", f"redis+socket://{valkey.socket}")
+        opened = Broker(f"unix://{valkey.socket}", f"redis+socket://{valkey.socket}", QUEUES)
         async with gateway(tmp_path, None, opened) as app:
             context, text = app.state.context, ""
             dispatcher = Dispatcher(context.nodes, opened, Metrics(), 4 * LONG, LONG)
@@ -135,10 +138,10 @@ async def test_a_silent_worker_is_replaced_after_the_released_text(catalog, brok
     question = ask(catalog)
 
     async def workers():
-        await task_from(redis, ANSWER_QUEUE)
+        await task_from(redis, QUEUE)
         first, second = (AnswerStream(redis, question.answer_id) for _ in range(2))
         await first.append(1, Event("text", {"text": "It "}))
-        assert await task_from(redis, ANSWER_QUEUE) == ("almanac.answer", [as_sent(question), 2])
+        assert await task_from(redis, QUEUE) == ("almanac.answer", [as_sent(question), 2])
         assert (await second.released()).text == "It "
         await second.append(2, Event("text", {"text": "opened."}))
         await second.append(2, Event("done", {"answer": said(question, "It opened.").to_json()}))
@@ -153,7 +156,7 @@ async def test_a_broker_lost_in_mid_answer_leaves_the_rest_to_the_gateway(catalo
     question = ask(catalog)
 
     async def worker():
-        await task_from(redis, ANSWER_QUEUE)
+        await task_from(redis, QUEUE)
         await AnswerStream(redis, question.answer_id).append(1, Event("text", {"text": "It opened"}))
         await asyncio.sleep(0.1)
         valkey.send(how)

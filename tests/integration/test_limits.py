@@ -17,7 +17,7 @@ from services.common.errors import Overloaded, RateLimited, Unavailable
 from services.gateway.limits.limiter import Limiter
 from services.gateway.limits.policies import seconds_to_midnight
 from services.gateway.settings import GatewaySettings
-from services.orchestrator.graph.names import ANSWER_QUEUE
+from services.orchestrator.graph.queues import answer_queue, answer_queues
 from tests.fakes.gateway import COLLECTION, answering, client_of, gateway
 from tests.support import free_port
 
@@ -26,6 +26,7 @@ RATE = AMOUNT / PERIOD
 SECONDS = 26.0
 CLIENTS = 50
 START_SECONDS = 120.0
+QUEUES = 8
 TOLERANCE = 0.02
 
 EXPECTED = {
@@ -240,17 +241,32 @@ async def test_streams_are_counted_over_gateways_and_those_of_a_dead_one_run_out
         pass
 
 
-async def test_a_question_is_refused_at_once_while_too_many_wait(limiter, valkey):
+async def test_a_question_is_refused_at_once_while_too_many_wait_in_all_queues_together(limiter, valkey):
     counting = limiter(answers_waiting=2)
+    own = answer_queue("t", QUEUES)
     async with Redis(unix_socket_path=str(valkey.socket)) as redis:
-        await redis.rpush(ANSWER_QUEUE, "one")
+        await redis.rpush(own, "one")
         async with counting.answer("t"):
-            await redis.rpush(ANSWER_QUEUE, "two")
+            await redis.rpush(next(queue for queue in answer_queues(QUEUES) if queue != own), "two")
             with pytest.raises(Overloaded, match="in time"):
-                await enter(counting.answer("u"))
-        await redis.lpop(ANSWER_QUEUE)
+                await enter(counting.answer("t"))
+        await redis.lpop(own)
+        await enter(counting.answer("t"))
+
+
+async def test_the_backlog_of_one_tenant_refuses_no_other_its_share(limiter, valkey):
+    counting = limiter(answers_waiting=2 * QUEUES)
+    own, other = answer_queue("t", QUEUES), answer_queue("u", QUEUES)
+    assert own != other
+    async with Redis(unix_socket_path=str(valkey.socket)) as redis:
+        await redis.rpush(own, *range(2 * QUEUES))
+        with pytest.raises(Overloaded, match="in time"):
+            await enter(counting.answer("t"))
+        await redis.rpush(other, "one")
         await enter(counting.answer("u"))
-        await redis.delete(ANSWER_QUEUE)
+        await redis.rpush(other, "two")
+        with pytest.raises(Overloaded, match="in time"):
+            await enter(counting.answer("u"))
 
 
 async def test_so_many_answers_are_in_flight_over_all_gateways_and_tenants(limiter):
@@ -279,11 +295,12 @@ async def test_a_full_queue_is_told_by_http_before_anything_is_recorded(tmp_path
         gateway(tmp_path, answering(), **settings) as app,
         client_of(app) as client,
     ):
-        await redis.rpush(ANSWER_QUEUE, "one")
+        queue = answer_queue("local", QUEUES)
+        await redis.rpush(queue, "one")
         refused = await client.post("/v1/answers", json=body)
         assert refused.status_code == 503 and int(refused.headers["retry-after"]) > 0
         assert refused.json()["type"].endswith("overloaded")
-        await redis.delete(ANSWER_QUEUE)
+        await redis.delete(queue)
         assert (await client.post("/v1/answers", json=body)).status_code == 200
 
 

@@ -17,6 +17,7 @@ from services.common.metrics import REGISTRY
 from services.gateway.metrics import Metrics
 from services.orchestrator.app import create_app
 from services.orchestrator.graph.names import ANSWER_QUEUE, INGEST_QUEUE
+from services.orchestrator.graph.queues import answer_queues
 from services.orchestrator.settings import WorkerSettings
 
 ROOT = Path(__file__).parents[2]
@@ -128,8 +129,9 @@ def test_every_runbook_has_its_alert() -> None:
 
 def test_the_handbook_has_every_queue_and_no_other() -> None:
     assert set(re.findall(r"^\| `([\w.-]+)` \|", section("Queues"), re.MULTILINE)) == {ANSWER_QUEUE, INGEST_QUEUE}
-    routed = {route["queue"] for route in create_app(WorkerSettings()).conf.task_routes.values()}
-    assert routed == {ANSWER_QUEUE, INGEST_QUEUE}
+    settings = WorkerSettings()
+    assert {route["queue"] for route in create_app(settings).conf.task_routes.values()} == {INGEST_QUEUE}
+    assert settings.consumed == (*answer_queues(settings.answer_queues), INGEST_QUEUE)
 
 
 def test_the_pages_that_the_handbook_names_are_there() -> None:

@@ -1,12 +1,14 @@
 """What holders have at once: each holds leases that it renews, so that those of a dead gateway run out.
 
 Streams of a key are such, and answers of a tenant, which are admitted only while few are in flight and few wait in the
-workers' queue; all of it is checked in one step.
+workers' queues; all of it is checked in one step.
 """
 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from redis.asyncio import Redis
 
@@ -18,12 +20,16 @@ SECONDS = 30
 _ACQUIRE = """
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local lease, most, lasts, total, waiting = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
+local lease, most, lasts, total = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
+local waiting, share = tonumber(ARGV[5]), tonumber(ARGV[6])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
 if not redis.call('ZSCORE', KEYS[1], lease) then
     if total > 0 and redis.call('ZCARD', KEYS[2]) >= total then return 'full' end
-    if waiting > 0 and redis.call('LLEN', KEYS[3]) >= waiting then return 'full' end
+    if waiting > 0 and redis.call('LLEN', KEYS[3]) >= share then
+        for place = 3, #KEYS do waiting = waiting - redis.call('LLEN', KEYS[place]) end
+        if waiting <= 0 then return 'full' end
+    end
     if most > 0 and redis.call('ZCARD', KEYS[1]) >= most then return 'held' end
 end
 for _, leases in ipairs({KEYS[1], KEYS[2]}) do
@@ -32,6 +38,7 @@ for _, leases in ipairs({KEYS[1], KEYS[2]}) do
 end
 return ''
 """
+"""Keys: leases of the holder, of all; then every queue, the holder's own first."""
 
 
 class Refused(Exception):
@@ -42,8 +49,32 @@ class Refused(Exception):
         self.full = full
 
 
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What waits for workers: the queues, and how many tasks may wait in all of them together, or 0 for any.
+
+    A holder is let in all the same while its own queue holds less than its share: the backlog of others is not its own.
+    """
+
+    queues: Sequence[str] = ()
+    most: int = 0
+    own: Callable[[str], str] = str
+
+    def keys(self, holder: str) -> list[str]:
+        """All queues, the holder's own first."""
+        own = self.own(holder)
+        return [own, *(queue for queue in self.queues if queue != own)] if self.queues else []
+
+    @property
+    def share(self) -> int:
+        return max(1, self.most // max(1, len(self.queues)))
+
+
+_NO_LINE = Line()
+
+
 class Leases:
-    """Leases by holder, at most `most` each and `total` in all, none while `waiting` tasks wait in the queue; 0: any.
+    """Leases by holder, at most `most` each and `total` in all, none while the line is full; 0: any number.
 
     Raises what Redis raises.
     """
@@ -54,19 +85,19 @@ class Leases:
         kind: str,
         most: int,
         total: int = 0,
-        queue: str = "",
-        waiting: int = 0,
+        line: Line = _NO_LINE,
         seconds: float = SECONDS,
     ) -> None:
         self._redis, self._kind, self.most, self.seconds = redis, kind, most, seconds
-        self._total, self._queue, self._waiting = total, queue, waiting
+        self._total, self._line = total, line
         self._script = redis.register_script(_ACQUIRE)
 
     async def acquire(self, holder: str, lease: str = "") -> str:
         """A new lease, or the given one renewed. Raises Refused."""
         lease = lease or str(uuid.uuid4())
-        bounds: list[str | int] = [lease, self.most, int(self.seconds * 1000), self._total, self._waiting]
-        refusal = await self._script([self._key(holder), self._key(), self._queue], bounds)
+        keys = [self._key(holder), self._key(), *self._line.keys(holder)]
+        lasts = int(self.seconds * 1000)
+        refusal = await self._script(keys, [lease, self.most, lasts, self._total, self._line.most, self._line.share])
         if refusal:
             raise Refused(full=refusal == b"full")
         return lease

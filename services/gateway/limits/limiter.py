@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 import structlog
@@ -16,12 +17,12 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from services.common.errors import Overloaded, RateLimited, Unavailable
-from services.gateway.limits.leases import Leases, Refused
+from services.gateway.limits.leases import Leases, Line, Refused
 from services.gateway.limits.meters import PREFIX, Bucket, Day, Meter, Standing, meter
 from services.gateway.limits.policies import Policy, holder_of, policies, seconds_to_midnight
 from services.gateway.outage import FAILURES, Outages, Result
 from services.gateway.settings import GatewaySettings
-from services.orchestrator.graph.names import ANSWER_QUEUE
+from services.orchestrator.graph.queues import answer_queue, answer_queues
 
 log = structlog.get_logger()
 
@@ -48,8 +49,11 @@ class Limiter:
             "answers",
             settings.answers_of_tenant,
             settings.answers_in_flight,
-            ANSWER_QUEUE,
-            settings.answers_waiting,
+            Line(
+                answer_queues(settings.answer_queues),
+                settings.answers_waiting,
+                partial(answer_queue, count=settings.answer_queues),
+            ),
         )
         self._open = settings.limits_without_redis == "open"
         self._outages = Outages(self._lost, lambda: log.warning("limits_back"), clock)
