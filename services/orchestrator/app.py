@@ -22,7 +22,7 @@ from services.orchestrator import advancing, answering, uploads
 from services.orchestrator.counting import Counting
 from services.orchestrator.following import Following
 from services.orchestrator.graph.answer import Question
-from services.orchestrator.graph.names import ADVANCE_TASK, ANSWER_TASK, INGEST_QUEUE, INGEST_TASK
+from services.orchestrator.graph.names import ADVANCE_TASK, ANSWER_TASK, INGEST_QUEUE, INGEST_TASK, LENDING
 from services.orchestrator.graph.queues import answer_queues
 from services.orchestrator.graph.stream import KEPT_SECONDS, AnswerStream
 from services.orchestrator.ingesting import Ingestion, Policy
@@ -30,6 +30,7 @@ from services.orchestrator.maintaining import workers
 from services.orchestrator.runtime import Runtime
 from services.orchestrator.settings import WorkerSettings
 from services.orchestrator.sweeping import Sweeper
+from services.orchestrator.taking import take_what_can_run
 
 _BEAT_SECONDS = 5.0
 _GIVEN_UP = Unavailable("whoever worked on the answer went away without a word; ask again")
@@ -43,9 +44,6 @@ def create_app(settings: WorkerSettings) -> Celery:
         task_store_errors_even_if_ignored=False,
         # The catalog's leases and the gateway's attempts bring lost work back; redelivery would only double it.
         task_acks_late=False,
-        # What a worker has no thread for stays in its queue: others may take it, and each tenant's turn comes.
-        worker_prefetch_multiplier=1,
-        worker_disable_prefetch=True,
         broker_transport_options={"queue_order_strategy": "round_robin"},
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
@@ -55,6 +53,7 @@ def create_app(settings: WorkerSettings) -> Celery:
             ADVANCE_TASK: {"queue": INGEST_QUEUE},
         },
     )
+    take_what_can_run(app)
     return app
 
 
@@ -70,7 +69,8 @@ def add_tasks(app: Celery, runtime: Runtime) -> None:
     def answer(task: Task, asked: Mapping[str, Any], attempt: int) -> None:
         question = Question.from_json(asked)
         stream = AnswerStream(runtime.redis, question.answer_id)
-        runtime.work(answering.work(runtime.nodes, stream, question, attempt), task)
+        lending = bool(task.request.get(LENDING))
+        runtime.work(answering.work(runtime.nodes, stream, question, attempt, lending), task)
 
     @app.task(name=INGEST_TASK, bind=True)  # type: ignore[untyped-decorator]
     def ingest(task: Task, job_id: str) -> None:
