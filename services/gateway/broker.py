@@ -33,6 +33,14 @@ _SECONDS = 1.0
 _SEND_SECONDS = 1.5
 """Bounds the tries of one task together; one that goes out late all the same does no harm."""
 
+_WAITS = """
+if redis.call('EXISTS', KEYS[2]) == 0 then return 0 end
+for _, task in ipairs(redis.call('LRANGE', KEYS[1], 0, -1)) do
+    if string.find(task, ARGV[1], 1, true) then return 1 end
+end
+return 0
+"""
+
 
 class Broker:
     """Redis for the streams, Celery's producer for the tasks. Opening it connects to nothing.
@@ -47,6 +55,7 @@ class Broker:
         self._redis: Redis = Redis.from_url(
             url, socket_connect_timeout=_SECONDS, socket_timeout=_SECONDS, retry=once_more
         )
+        self._waits = self._redis.register_script(_WAITS)
         self._celery = _producer(celery_url)
 
     def stream(self, answer_id: str) -> AnswerStream:
@@ -54,7 +63,13 @@ class Broker:
 
     async def send_answer(self, question: Question, attempt: int) -> None:
         """The question goes along, so that the worker begins without the catalog. Raises one of FAILURES."""
-        await self._send(ANSWER_TASK, [question.to_json(), attempt], answer_queue(question.tenant, self._queues))
+        queue, task_id = self._place(question, attempt)
+        await self._send(ANSWER_TASK, [question.to_json(), attempt], queue, task_id)
+
+    async def waits(self, question: Question, attempt: int) -> bool:
+        """Whether the task is still in its queue, and there is a worker to take it. Raises one of FAILURES."""
+        queue, task_id = self._place(question, attempt)
+        return bool(await self._waits([queue, WORKER_ALIVE_KEY], [task_id]))
 
     async def send_job(self, job_id: str) -> None:
         """Raises one of FAILURES."""
@@ -82,7 +97,11 @@ class Broker:
         await self._redis.aclose()
         await asyncio.to_thread(self._celery.close)
 
-    async def _send(self, task: str, args: list[Any], queue: str) -> None:
+    def _place(self, question: Question, attempt: int) -> tuple[str, str]:
+        """The queue of a task that answers, and its id."""
+        return answer_queue(question.tenant, self._queues), f"{question.answer_id}:{attempt}"
+
+    async def _send(self, task: str, args: list[Any], queue: str, task_id: str | None = None) -> None:
         again = {"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0}
         with spanning(task, SpanKind.PRODUCER):
             headers = {TRACEPARENT: traceparent()}
@@ -92,6 +111,7 @@ class Broker:
                 task,
                 args,
                 queue=queue,
+                task_id=task_id,
                 headers=headers,
                 ignore_result=True,
                 retry=True,

@@ -54,9 +54,14 @@ class Dispatching(Protocol):
 
     async def send_answer(self, question: Question, attempt: int) -> None: ...
 
+    async def waits(self, question: Question, attempt: int) -> bool: ...
+
 
 class Dispatcher:
-    """Answers questions within `seconds` each; a worker unheard of for `silence` seconds is given up."""
+    """Answers questions within `seconds` each; a worker unheard of for `silence` seconds is given up.
+
+    A question that waits in line is no worker's yet: it goes on waiting.
+    """
 
     def __init__(
         self,
@@ -185,7 +190,9 @@ class _Asked:
                         return True
             except TimeoutError:
                 if clock() - heard >= self._by.silence:
-                    return False
+                    if not await self._by.broker.waits(self._question, self._attempt):
+                        return False
+                    heard = clock()
 
     async def _here(self, lost: str) -> None:
         """Run the graph in this process, without what was lost."""

@@ -209,6 +209,7 @@ class MemoryBroker:
     def __init__(self, worker: Worker | None = None, down: bool = False) -> None:
         self.worker, self.down = worker, down
         self.sent: list[tuple[str, int]] = []
+        self.waiting: set[int] = set()
         self.jobs: list[str] = []
         self.advanced: list[tuple[str, str]] = []
         self.streams: dict[str, MemoryStream] = {}
@@ -224,6 +225,11 @@ class MemoryBroker:
         if self.worker is not None:
             task = asyncio.ensure_future(self.worker(self.stream(answer_id), answer_id, attempt))
             self._working.add(task)  # the loop itself keeps no tasks
+
+    async def waits(self, question: Question, attempt: int) -> bool:
+        """While the attempt is one of `waiting`."""
+        self._check()
+        return attempt in self.waiting
 
     async def send_job(self, job_id: str) -> None:
         self._check()

@@ -176,6 +176,16 @@ async def test_a_broker_that_comes_back_is_used_again(broker, valkey):
     assert await broker.alive()
 
 
+async def test_a_question_waits_while_it_is_in_its_queue_and_there_is_a_worker(catalog, broker, redis):
+    question = ask(catalog)
+    await broker.send_answer(question, 1)
+    assert not await broker.waits(question, 1)
+    await redis.set(WORKER_ALIVE_KEY, 1, ex=60)
+    assert [await broker.waits(question, attempt) for attempt in (1, 2)] == [True, False]
+    await task_from(redis, QUEUE)
+    assert not await broker.waits(question, 1)
+
+
 async def test_a_worker_is_heard_of_by_its_key(broker, redis):
     assert not await broker.worker_alive()
     await redis.set(WORKER_ALIVE_KEY, 1, ex=6)

@@ -126,6 +126,22 @@ async def test_a_silent_worker_is_replaced_and_no_text_comes_twice(catalog):
     assert graph.prefixes == []
 
 
+async def test_a_question_that_waits_in_line_is_sent_to_no_second_worker(catalog):
+    question, graph = ask(catalog), Graph()
+    says = worker(catalog, question, "It opened", " in 1901.")
+
+    async def busy(stream, answer_id, attempt):
+        await asyncio.sleep(4 * SILENCE)
+        broker.waiting.clear()
+        await says(stream, answer_id, attempt)
+
+    broker = MemoryBroker(busy)
+    broker.waiting.add(1)
+    told = await events_of(catalog, broker, graph, question)
+    assert broker.sent == [(question.answer_id, 1)]
+    assert (text_of(told), graph.prefixes) == ("It opened in 1901.", [])
+
+
 async def test_the_silent_worker_is_fenced_in_the_stream_and_in_the_catalog(catalog):
     question = ask(catalog)
     broker = MemoryBroker(worker(catalog, question, "It opened", " in 1901.", silent_after=0))
