@@ -1,8 +1,11 @@
 """Adaptive batching: texts of concurrent calls share the engine's batches, and calls take turns.
 
-While the engine works, what arrives gathers; when it is free, the call whose turn it is opens the next batch with its
-shortest text, and waiting texts of like length, whoever sent them, fill it. So a batch has little padding, a call of
-one text waits for the batch at hand and at most one of each call before it, and nothing waits for an idle engine.
+While the engine works, what arrives gathers; when a lane of it is free, the call whose turn it is opens the next batch
+with its shortest text, and waiting texts of like length, whoever sent them, fill it. So a batch has little padding, a
+call of one text waits for the batch at hand and at most one of each call before it, and nothing waits for an idle lane.
+
+Lanes work at a batch each, side by side: what a batch costs beside its tokens (dispatch, threads that meet) is spent by
+one while the others compute, so that small batches of like length are as good as large ones.
 """
 
 from __future__ import annotations
@@ -15,9 +18,9 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
 from contextvars import Context
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 
@@ -25,22 +28,19 @@ from services.common.nodes.encoder import Vectors
 from services.encoder.backends.base import LoadedModel, Tokens
 from services.encoder.metrics import BATCH_TEXTS, WAIT_SECONDS
 
-_PADDING_SHARE = 1 / 32
-"""Padding a text by more than this share of a batch's tokens costs more than a batch of its own: 16 of 512 tokens is
-what a batch of MiniLM costs beside its tokens on a CPU of two cores."""
-
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one batch may hold, padding included, and how long it may wait for calls just answered to come back."""
+    """What one batch may hold, how many are computed side by side, and how long a lane waits for calls just answered
+    to come back."""
 
     texts: int = 64
-    tokens: int = 512
+    tokens: float = 512
+    """Padding included."""
+    padding: int = 16
+    """Of the tokens."""
+    lanes: int = 1
     delay_seconds: float = 0.0
-
-    @property
-    def padding(self) -> float:
-        return self.tokens * _PADDING_SHARE
 
 
 class _Text(NamedTuple):
@@ -77,17 +77,16 @@ class _Call:
 
 
 class Batcher:
-    """One engine's queue, for any number of models; its batches run one after the other on `thread`."""
+    """One engine's queue, for any number of models; its batches run on `threads`, of which there is one per lane."""
 
-    def __init__(self, thread: Executor, limits: Limits) -> None:
-        self._thread = thread
+    def __init__(self, threads: Executor, limits: Limits) -> None:
+        self._threads = threads
         self._limits = limits
         self._texts: list[_Text] = []
         self._turns: deque[_Call] = deque()
         self._numbers = 0
-        self._running: asyncio.Task[None] | None = None
-        self._expected = 0
-        self._gathered: asyncio.Future[None] | None = None
+        self._lanes: set[asyncio.Task[None]] = set()
+        self._gathering: dict[asyncio.Future[None], int] = {}
 
     async def encode(self, name: str, model: LoadedModel, tokens: Sequence[Tokens], dimensions: int) -> Vectors:
         """One row per text, in order, shape (len(tokens), dimensions); at least one text.
@@ -109,11 +108,12 @@ class Batcher:
         self._texts.extend(texts)
         self._texts.sort()
         self._turns.append(call)
-        if self._gathered and not self._gathered.done() and len(self._turns) >= self._expected:
-            self._gathered.set_result(None)
-        if self._running is None:
+        for gathered, expected in self._gathering.items():
+            if len(self._turns) >= expected and not gathered.done():
+                gathered.set_result(None)
+        while len(self._lanes) < min(self._limits.lanes, len(self._texts)):
             # Its own context: no call's deadline holds for the batches of all.
-            self._running = asyncio.create_task(self._run(), context=Context())
+            self._lanes.add(asyncio.create_task(self._run(), context=Context()))
 
     def _drop(self, call: _Call) -> None:
         if call.waiting:
@@ -132,12 +132,15 @@ class Batcher:
                     self._turns.rotate(-1)
                 await self._gather(len(_calls(batch)))
         finally:
-            self._running = None
+            self._lanes.discard(cast("asyncio.Task[None]", asyncio.current_task()))
 
     def _take(self, opener: _Call) -> list[_Text]:
-        """The next batch, out of the queue."""
+        """The next batch, out of the queue: of what waits, no more than the share of one lane."""
         first = next(iter(opener.waiting.values()))
-        low, high = _span(self._texts, bisect_left(self._texts, first), self._limits)
+        share = sum(text.length for text in self._texts) / self._limits.lanes
+        share += max(first.length / 2, self._limits.padding)
+        limits = replace(self._limits, tokens=min(self._limits.tokens, share))
+        low, high = _span(self._texts, bisect_left(self._texts, first), limits)
         batch = self._texts[low:high]
         del self._texts[low:high]
         for text in batch:
@@ -151,7 +154,7 @@ class Batcher:
     async def _embed(self, batch: Sequence[_Text]) -> None:
         work = partial(batch[0].call.model.embed, [text.tokens for text in batch])
         try:
-            vectors = await asyncio.get_running_loop().run_in_executor(self._thread, work)
+            vectors = await asyncio.get_running_loop().run_in_executor(self._threads, work)
         except Exception as error:
             await self._failed(batch, error)
             return
@@ -172,10 +175,10 @@ class Batcher:
         """After a batch that several calls shared, wait for as many, who are likely to ask again at once."""
         if not self._limits.delay_seconds or answered < 2 or len(self._turns) >= answered:
             return
-        self._expected = answered
-        self._gathered = asyncio.get_running_loop().create_future()
-        await asyncio.wait([self._gathered], timeout=self._limits.delay_seconds)
-        self._gathered = None
+        gathered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._gathering[gathered] = answered
+        await asyncio.wait([gathered], timeout=self._limits.delay_seconds)
+        del self._gathering[gathered]
 
 
 def _calls(batch: Iterable[_Text]) -> list[_Call]:

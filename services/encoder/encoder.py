@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 
@@ -29,17 +30,18 @@ _SHORT_CHARS = 2000
 class ModelEncoder:
     """Encodes with any of the models served; each is loaded when first asked for, and stays.
 
-    Queries and passages run in a thread each, so that a query waits for no batch of passages. The texts of a call
-    that is cancelled, or whose deadline passes, leave the queue.
+    Queries and passages run in threads of their own, so that a query waits for no batch of passages; queries, which are
+    short and many, in several lanes. The texts of a call that is cancelled, or whose deadline passes, leave the queue.
     """
 
     def __init__(self, backend: Backend, served: Mapping[str, Model], limits: Limits | None = None) -> None:
         self._backend = backend
         self._served = dict(served)
         self._loading: dict[str, asyncio.Task[LoadedModel]] = {}
-        self._threads = {kind: ThreadPoolExecutor(1, f"encode-{kind}") for kind in TextKind}
-        limits = limits or Limits(tokens=backend.batch_tokens)
-        self._batchers = {kind: Batcher(thread, limits) for kind, thread in self._threads.items()}
+        limits = limits or limits_of(backend)
+        each = {TextKind.QUERY: limits, TextKind.PASSAGE: replace(limits, lanes=1)}
+        self._threads = {kind: ThreadPoolExecutor(each[kind].lanes, f"encode-{kind}") for kind in TextKind}
+        self._batchers = {kind: Batcher(threads, each[kind]) for kind, threads in self._threads.items()}
 
     async def models(self) -> list[ModelInfo]:
         return [ModelInfo(model.name, model.dimensions, model.max_tokens) for model in self._served.values()]
@@ -111,9 +113,18 @@ def build(settings: EncoderSettings) -> ModelEncoder:
     served = {name: find(manifest, name, ModelKind.ENCODER) for name in (settings.encoder_model, *names)}
     if unread := [name for name, model in served.items() if not backend.reads(model)]:
         raise InvalidRequest(f"the {settings.encoder_backend} backend cannot read {', '.join(unread)}")
-    limits = Limits(
+    limits = limits_of(backend)
+    limits = replace(
+        limits,
         texts=settings.encoder_batch_size,
-        tokens=settings.encoder_batch_tokens or backend.batch_tokens,
+        tokens=settings.encoder_batch_tokens or limits.tokens,
+        lanes=settings.encoder_lanes or limits.lanes,
         delay_seconds=settings.encoder_batch_delay_ms / 1000,
     )
     return ModelEncoder(backend, served, limits)
+
+
+def limits_of(backend: Backend) -> Limits:
+    """What suits the backend. Padding up to half of what one more batch would cost was the best in a simulation of 32
+    callers with questions of 6 to 34 tokens, for costs of 8 and of 35 tokens alike."""
+    return Limits(tokens=backend.batch_tokens, padding=backend.batch_cost // 2, lanes=backend.lanes)

@@ -26,6 +26,9 @@ class EncoderSettings(Settings):
     encoder_batch_tokens: int = Field(
         0, ge=0, description="Most tokens in one batch, padding included; 0: what suits the device."
     )
+    encoder_lanes: int = Field(
+        0, ge=0, description="Batches of queries computed side by side; 0: two on a CPU, one on a GPU."
+    )
     encoder_batch_delay_ms: float = Field(
         0.0,
         ge=0,

@@ -28,7 +28,9 @@ class Engine(Executor):
     def __init__(self) -> None:
         self.batches: list[list[list[int]]] = []
         self.begun = asyncio.Event()
+        self.begun_batches = 0
         self._waiting: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
+        self._held: list[tuple[Future[Any], Callable[[], Any]]] = []
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         raise NotImplementedError
@@ -42,6 +44,7 @@ class Engine(Executor):
     def submit(self, work: Any, /, *arguments: Any, **_: Any) -> Future[Any]:
         future: Future[Any] = Future()
         self._waiting.append((future, lambda: work(*arguments)))
+        self.begun_batches += 1
         self.begun.set()
         return future
 
@@ -54,6 +57,13 @@ class Engine(Executor):
         except Exception as error:
             future.set_exception(error)
         await settle()
+
+    def hold(self) -> None:
+        """Leave the batch that was begun first."""
+        self._held.append(self._waiting.popleft())
+
+    def release(self) -> None:
+        self._waiting.extend(self._held)
 
     async def finish(self) -> None:
         while self._waiting:
@@ -211,6 +221,39 @@ async def test_the_engine_waits_no_longer_than_the_delay() -> None:
         await queue.engine.begun.wait()
         await queue.engine.step()
         assert (await call)[0, 0] == 3
+
+
+async def test_lanes_work_at_equal_shares_of_what_waits_side_by_side() -> None:
+    queue = Queue(lanes=2, padding=0)
+    for number in range(4):
+        await queue.call(text(number))
+    assert queue.engine.begun_batches == 2, "what comes while a lane is idle goes at once"
+    await queue.engine.finish()
+    assert queue.firsts == [[0], [1], [2], [3]]
+    calls = [asyncio.create_task(queue.batcher.encode("m", queue.engine, [text(number)], 2)) for number in range(6)]
+    await settle()
+    assert queue.engine.begun_batches == 6
+    await queue.engine.finish()
+    assert queue.firsts[4:] == [[0, 1, 2], [3, 4], [5]] and [(await call)[0, 0] for call in calls] == [*range(6)]
+
+
+async def test_a_lane_waits_for_no_other() -> None:
+    queue = Queue(lanes=2, texts=1)
+    held, *others = [await queue.call(text(number)) for number in range(5)]
+    queue.engine.hold()
+    await queue.engine.finish()
+    assert queue.firsts == [[1], [2], [3], [4]] and all(call.done() for call in others) and not held.done()
+    queue.engine.release()
+    await queue.engine.finish()
+    assert (await held)[0, 0] == 0
+
+
+async def test_one_call_of_many_texts_has_all_lanes() -> None:
+    queue = Queue(lanes=3, texts=2)
+    call = await queue.call(*(text(row) for row in range(6)))
+    assert queue.engine.begun_batches == 3
+    await queue.engine.finish()
+    assert (await call)[:, 0].tolist() == [*range(6)]
 
 
 class Gate(MemoryBackend):

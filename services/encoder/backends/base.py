@@ -33,6 +33,16 @@ class Backend(Protocol):
         """The tokens, padding included, from which on a larger batch is no faster."""
         ...
 
+    @property
+    def batch_cost(self) -> int:
+        """What a batch costs beside its tokens, in tokens."""
+        ...
+
+    @property
+    def lanes(self) -> int:
+        """How many batches computed side by side keep the device busy."""
+        ...
+
     def reads(self, model: Model) -> bool:
         """Whether the model's files are of the kind this backend can read."""
         ...

@@ -18,6 +18,8 @@ _SPECIAL_TOKENS = 2
 
 class MemoryBackend:
     batch_tokens = 512
+    batch_cost = 32
+    lanes = 1
 
     def reads(self, model: Model) -> bool:
         return True

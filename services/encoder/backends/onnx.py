@@ -17,11 +17,16 @@ _MODEL, _TOKENIZER = "model.onnx", "tokenizer.json"
 
 
 class OnnxBackend:
+    """Its figures are MiniLM's on a CPU of two cores: a batch costs 1.8 ms and 0.24 ms a token on each. Two batches at
+    once share the session's threads."""
+
     batch_tokens = 512
+    batch_cost = 8
 
     def __init__(self, cache: ModelCache, threads: int) -> None:
         self._cache = cache
         self._threads = threads or len(os.sched_getaffinity(0))
+        self.lanes = min(2, self._threads)
 
     def reads(self, model: Model) -> bool:
         return {_MODEL, _TOKENIZER} <= {file.name for file in model.files}
