@@ -47,31 +47,31 @@ class BoundedGenerator:
         self._limits = limits
         self._entries = adapters
         self._admitted = 0
+        self._following: asyncio.Future[None] | None = None
 
     async def generate(self, prompt: Prompt) -> AsyncGenerator[Chunk, None]:
         self._check(prompt)
         if self._admitted >= self._backend.slots + self._limits.queue:
             raise Overloaded(f"{self._admitted} answers are being generated or waiting; try again shortly")
         self._admitted += 1
-        began, first = time.perf_counter(), True
+        began, last = time.perf_counter(), None
         try:
             async with aclosing(_in_time(self._backend.generate(prompt))) as chunks:
                 async for chunk in chunks:
-                    if first:
-                        first = False
+                    if last is None:
                         FIRST_CHUNK_SECONDS.observe(time.perf_counter() - began)
-                    if chunk.finish_reason:
-                        count(chunk)
+                    last = chunk
                     yield chunk
         finally:
             self._admitted -= 1
+            if last is not None:
+                count(last)
 
     async def models(self, tenant: str = "") -> list[str]:
         return [self._backend.model, *names_for(tenant, self._entries)]
 
     async def adapters(self, tenant: str) -> list[Adapter]:
-        held = self._backend.adapters.loaded()
-        return [Adapter(name, name in held, held.get(name, False)) for name in names_for(tenant, self._entries)]
+        return [self._backend.adapters.show(name) for name in names_for(tenant, self._entries)]
 
     async def load(self, tenant: str, adapter: str, pinned: bool = False) -> None:
         check(tenant, adapter, self._entries)
@@ -85,12 +85,15 @@ class BoundedGenerator:
         return await self._backend.stats()
 
     async def start(self) -> None:
-        """Load the adapters that the settings pin."""
+        """Load the adapters that the settings pin; let the others come and go from now on."""
+        self._following = asyncio.ensure_future(self._backend.adapters.follow())
         for name, entry in self._entries.items():
             if entry.pinned:
                 await self._backend.adapters.load(name, pinned=True)
 
     async def close(self) -> None:
+        if self._following is not None:
+            self._following.cancel()
         await self._backend.close()
 
     def _check(self, prompt: Prompt) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, SecretStr
 
 from services.common.settings import Settings
 from services.generator.adapters import AdapterEntry
+from services.generator.residency.policies import DEFAULT_PATIENCE
+
+Residency = Literal["learned", "keep-alive", "preload", "hold", "stay"]
 
 
 class GeneratorSettings(Settings):
@@ -26,6 +29,30 @@ class GeneratorSettings(Settings):
         description="LoRA adapters as JSON, name to source: a GGUF file for `llamacpp`, a directory for `vllm`, the "
         'server\'s model name for `openai`. In place of the source, `{"source": …, "tenants": […], "pinned": true}`: '
         "only these tenants may use it; it is loaded at the start and stays.",
+    )
+    generator_residency: Residency = Field(
+        "learned",
+        description="How long adapters stay after a request, and a model that is not pinned: `learned` (while the next "
+        "is to be expected soon, by how requests came so far), `keep-alive`, `preload` (go at once, come back when one "
+        "has become likely), `hold` (until one has become unlikely) or `stay`.",
+    )
+    generator_residency_seconds: float = Field(
+        DEFAULT_PATIENCE,
+        gt=0,
+        description="For `learned`: wanted once in so many seconds, an adapter is worth its memory. For `keep-alive`: "
+        "how long it stays.",
+    )
+    generator_residency_window: int = Field(
+        5, ge=2, le=1_000, description="Gaps between requests from which `preload` and `hold` tell how often they come."
+    )
+    generator_residency_mib: int = Field(
+        0,
+        ge=0,
+        description="Memory for adapters, on `llamacpp` with the model, by the sizes of their files; what is wanted "
+        "least makes room. 0: no limit.",
+    )
+    generator_model_pinned: bool = Field(
+        True, description="Keep the model of `llamacpp` in memory; else it comes and goes as adapters do."
     )
     generator_slots: int = Field(4, ge=1, le=1024, description="How many answers are decoded at once.")
     generator_queue: int = Field(32, ge=0, description="How many more may wait; beyond, requests are refused.")

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fservices/protos/generator.proto\x12\x14\x61lmanac.generator.v1\"(\n\x07Message\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\"\xa8\x01\n\x0fGenerateRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12/\n\x08messages\x18\x02 \x03(\x0b\x32\x1d.almanac.generator.v1.Message\x12\x12\n\nmax_tokens\x18\x03 \x01(\r\x12\x13\n\x0btemperature\x18\x04 \x01(\x01\x12\x0c\n\x04seed\x18\x05 \x01(\x04\x12\x0c\n\x04stop\x18\x06 \x03(\t\x12\x0f\n\x07\x61\x64\x61pter\x18\x07 \x01(\t\"\x80\x01\n\x10GenerateResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x15\n\rfinish_reason\x18\x02 \x01(\t\x12\x15\n\rprompt_tokens\x18\x03 \x01(\r\x12\x19\n\x11\x63ompletion_tokens\x18\x04 \x01(\r\x12\x15\n\rcached_tokens\x18\x05 \x01(\r\"\x1f\n\rModelsRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\"\x1f\n\x0eModelsResponse\x12\r\n\x05names\x18\x01 \x03(\t\"7\n\x07\x41\x64\x61pter\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06loaded\x18\x02 \x01(\x08\x12\x0e\n\x06pinned\x18\x03 \x01(\x08\"!\n\x0f\x41\x64\x61ptersRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\"C\n\x10\x41\x64\x61ptersResponse\x12/\n\x08\x61\x64\x61pters\x18\x01 \x03(\x0b\x32\x1d.almanac.generator.v1.Adapter\">\n\x0bLoadRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x61pter\x18\x02 \x01(\t\x12\x0e\n\x06pinned\x18\x03 \x01(\x08\"\x0e\n\x0cLoadResponse\"0\n\rUnloadRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x61pter\x18\x02 \x01(\t\"\x10\n\x0eUnloadResponse\"\x0e\n\x0cStatsRequest\"\x85\x01\n\rStatsResponse\x12\x0f\n\x07running\x18\x01 \x01(\r\x12\x0f\n\x07waiting\x18\x02 \x01(\r\x12\x10\n\x08kv_usage\x18\x03 \x01(\x01\x12\x16\n\x0eprefix_queries\x18\x04 \x01(\x04\x12\x13\n\x0bprefix_hits\x18\x05 \x01(\x04\x12\x13\n\x0bpreemptions\x18\x06 \x01(\x04\x32\x8e\x04\n\tGenerator\x12[\n\x08Generate\x12%.almanac.generator.v1.GenerateRequest\x1a&.almanac.generator.v1.GenerateResponse0\x01\x12S\n\x06Models\x12#.almanac.generator.v1.ModelsRequest\x1a$.almanac.generator.v1.ModelsResponse\x12Y\n\x08\x41\x64\x61pters\x12%.almanac.generator.v1.AdaptersRequest\x1a&.almanac.generator.v1.AdaptersResponse\x12M\n\x04Load\x12!.almanac.generator.v1.LoadRequest\x1a\".almanac.generator.v1.LoadResponse\x12S\n\x06Unload\x12#.almanac.generator.v1.UnloadRequest\x1a$.almanac.generator.v1.UnloadResponse\x12P\n\x05Stats\x12\".almanac.generator.v1.StatsRequest\x1a#.almanac.generator.v1.StatsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fservices/protos/generator.proto\x12\x14\x61lmanac.generator.v1\"(\n\x07Message\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\"\xa8\x01\n\x0fGenerateRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12/\n\x08messages\x18\x02 \x03(\x0b\x32\x1d.almanac.generator.v1.Message\x12\x12\n\nmax_tokens\x18\x03 \x01(\r\x12\x13\n\x0btemperature\x18\x04 \x01(\x01\x12\x0c\n\x04seed\x18\x05 \x01(\x04\x12\x0c\n\x04stop\x18\x06 \x03(\t\x12\x0f\n\x07\x61\x64\x61pter\x18\x07 \x01(\t\"\x80\x01\n\x10GenerateResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x15\n\rfinish_reason\x18\x02 \x01(\t\x12\x15\n\rprompt_tokens\x18\x03 \x01(\r\x12\x19\n\x11\x63ompletion_tokens\x18\x04 \x01(\r\x12\x15\n\rcached_tokens\x18\x05 \x01(\r\"\x1f\n\rModelsRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\"\x1f\n\x0eModelsResponse\x12\r\n\x05names\x18\x01 \x03(\t\"\x89\x01\n\x07\x41\x64\x61pter\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06loaded\x18\x02 \x01(\x08\x12\x0e\n\x06pinned\x18\x03 \x01(\x08\x12\x12\n\nsize_bytes\x18\x04 \x01(\x04\x12\r\n\x05loads\x18\x05 \x01(\x04\x12\x13\n\x0b\x63old_starts\x18\x06 \x01(\x04\x12\x18\n\x10resident_seconds\x18\x07 \x01(\x01\"!\n\x0f\x41\x64\x61ptersRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\"C\n\x10\x41\x64\x61ptersResponse\x12/\n\x08\x61\x64\x61pters\x18\x01 \x03(\x0b\x32\x1d.almanac.generator.v1.Adapter\">\n\x0bLoadRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x61pter\x18\x02 \x01(\t\x12\x0e\n\x06pinned\x18\x03 \x01(\x08\"\x0e\n\x0cLoadResponse\"0\n\rUnloadRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x61pter\x18\x02 \x01(\t\"\x10\n\x0eUnloadResponse\"\x0e\n\x0cStatsRequest\"\x85\x01\n\rStatsResponse\x12\x0f\n\x07running\x18\x01 \x01(\r\x12\x0f\n\x07waiting\x18\x02 \x01(\r\x12\x10\n\x08kv_usage\x18\x03 \x01(\x01\x12\x16\n\x0eprefix_queries\x18\x04 \x01(\x04\x12\x13\n\x0bprefix_hits\x18\x05 \x01(\x04\x12\x13\n\x0bpreemptions\x18\x06 \x01(\x04\x32\x8e\x04\n\tGenerator\x12[\n\x08Generate\x12%.almanac.generator.v1.GenerateRequest\x1a&.almanac.generator.v1.GenerateResponse0\x01\x12S\n\x06Models\x12#.almanac.generator.v1.ModelsRequest\x1a$.almanac.generator.v1.ModelsResponse\x12Y\n\x08\x41\x64\x61pters\x12%.almanac.generator.v1.AdaptersRequest\x1a&.almanac.generator.v1.AdaptersResponse\x12M\n\x04Load\x12!.almanac.generator.v1.LoadRequest\x1a\".almanac.generator.v1.LoadResponse\x12S\n\x06Unload\x12#.almanac.generator.v1.UnloadRequest\x1a$.almanac.generator.v1.UnloadResponse\x12P\n\x05Stats\x12\".almanac.generator.v1.StatsRequest\x1a#.almanac.generator.v1.StatsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,24 +41,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODELSREQUEST']._serialized_end=432
   _globals['_MODELSRESPONSE']._serialized_start=434
   _globals['_MODELSRESPONSE']._serialized_end=465
-  _globals['_ADAPTER']._serialized_start=467
-  _globals['_ADAPTER']._serialized_end=522
-  _globals['_ADAPTERSREQUEST']._serialized_start=524
-  _globals['_ADAPTERSREQUEST']._serialized_end=557
-  _globals['_ADAPTERSRESPONSE']._serialized_start=559
-  _globals['_ADAPTERSRESPONSE']._serialized_end=626
-  _globals['_LOADREQUEST']._serialized_start=628
-  _globals['_LOADREQUEST']._serialized_end=690
-  _globals['_LOADRESPONSE']._serialized_start=692
-  _globals['_LOADRESPONSE']._serialized_end=706
-  _globals['_UNLOADREQUEST']._serialized_start=708
-  _globals['_UNLOADREQUEST']._serialized_end=756
-  _globals['_UNLOADRESPONSE']._serialized_start=758
-  _globals['_UNLOADRESPONSE']._serialized_end=774
-  _globals['_STATSREQUEST']._serialized_start=776
-  _globals['_STATSREQUEST']._serialized_end=790
-  _globals['_STATSRESPONSE']._serialized_start=793
-  _globals['_STATSRESPONSE']._serialized_end=926
-  _globals['_GENERATOR']._serialized_start=929
-  _globals['_GENERATOR']._serialized_end=1455
+  _globals['_ADAPTER']._serialized_start=468
+  _globals['_ADAPTER']._serialized_end=605
+  _globals['_ADAPTERSREQUEST']._serialized_start=607
+  _globals['_ADAPTERSREQUEST']._serialized_end=640
+  _globals['_ADAPTERSRESPONSE']._serialized_start=642
+  _globals['_ADAPTERSRESPONSE']._serialized_end=709
+  _globals['_LOADREQUEST']._serialized_start=711
+  _globals['_LOADREQUEST']._serialized_end=773
+  _globals['_LOADRESPONSE']._serialized_start=775
+  _globals['_LOADRESPONSE']._serialized_end=789
+  _globals['_UNLOADREQUEST']._serialized_start=791
+  _globals['_UNLOADREQUEST']._serialized_end=839
+  _globals['_UNLOADRESPONSE']._serialized_start=841
+  _globals['_UNLOADRESPONSE']._serialized_end=857
+  _globals['_STATSREQUEST']._serialized_start=859
+  _globals['_STATSREQUEST']._serialized_end=873
+  _globals['_STATSRESPONSE']._serialized_start=876
+  _globals['_STATSRESPONSE']._serialized_end=1009
+  _globals['_GENERATOR']._serialized_start=1012
+  _globals['_GENERATOR']._serialized_end=1538
 # @@protoc_insertion_point(module_scope)

@@ -59,14 +59,22 @@ class ModelsResponse(_message.Message):
     def __init__(self, names: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Adapter(_message.Message):
-    __slots__ = ("name", "loaded", "pinned")
+    __slots__ = ("name", "loaded", "pinned", "size_bytes", "loads", "cold_starts", "resident_seconds")
     NAME_FIELD_NUMBER: _ClassVar[int]
     LOADED_FIELD_NUMBER: _ClassVar[int]
     PINNED_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    LOADS_FIELD_NUMBER: _ClassVar[int]
+    COLD_STARTS_FIELD_NUMBER: _ClassVar[int]
+    RESIDENT_SECONDS_FIELD_NUMBER: _ClassVar[int]
     name: str
     loaded: bool
     pinned: bool
-    def __init__(self, name: _Optional[str] = ..., loaded: _Optional[bool] = ..., pinned: _Optional[bool] = ...) -> None: ...
+    size_bytes: int
+    loads: int
+    cold_starts: int
+    resident_seconds: float
+    def __init__(self, name: _Optional[str] = ..., loaded: _Optional[bool] = ..., pinned: _Optional[bool] = ..., size_bytes: _Optional[int] = ..., loads: _Optional[int] = ..., cold_starts: _Optional[int] = ..., resident_seconds: _Optional[float] = ...) -> None: ...
 
 class AdaptersRequest(_message.Message):
     __slots__ = ("tenant",)

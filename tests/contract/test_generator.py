@@ -107,8 +107,9 @@ def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
 def over_llama(llama: Any, **how: Any) -> Backend:
     """The loaded model's server, in process; it also speaks OpenAI's API on loopback."""
     from services.generator.backends.llamacpp import LlamaCppBackend
+    from services.generator.backends.llamacpp_servers import Loaded
 
-    return LlamaCppBackend(llama, settings_of("llamacpp", generator_adapters=NAMED, **how))
+    return LlamaCppBackend(Loaded(llama, tuple(ADAPTERS)), settings_of("llamacpp", generator_adapters=NAMED, **how))
 
 
 def over_http(llama: Any, **extra: Any) -> Backend:
@@ -193,7 +194,11 @@ async def occupy(generator: ManagedGenerator, slots: int, chunks: int = 3) -> li
 async def test_text_comes_in_several_chunks_and_the_last_counts(generator: ManagedGenerator) -> None:
     *pieces, last = await chunks_of(generator, prompt())
     assert len([piece for piece in pieces if piece.text]) > 4
-    assert not any(piece.finish_reason or piece.prompt_tokens or piece.completion_tokens for piece in pieces)
+    assert not any(piece.finish_reason for piece in pieces)
+    written = [piece.completion_tokens for piece in pieces]
+    assert written == sorted(written)
+    assert 1 <= written[0] <= written[-1] <= 16
+    assert {piece.prompt_tokens for piece in pieces} <= {0, last.prompt_tokens}
     assert last.finish_reason == "length"
     assert last.completion_tokens == 16
     assert 16 < last.prompt_tokens < 120
@@ -352,7 +357,8 @@ async def test_an_adapter_in_use_is_not_unloaded(generator: ManagedGenerator) ->
     await generator.unload("a", "plain")
 
 
-@pytest.mark.parametrize("backend", ["llamacpp"], indirect=True)
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["openai"], indirect=True)
 async def test_an_engine_that_keeps_its_adapters_says_so(generator: ManagedGenerator) -> None:
     await generator.load("a", "plain", pinned=True)
     assert await generator.adapters("a") == [Adapter(name, loaded=True, pinned=True) for name in ("plain", "fancy")]

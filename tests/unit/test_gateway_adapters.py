@@ -1,6 +1,7 @@
 """Adapters of the generator: who may name which, loaded and unloaded, and answered with."""
 
 import json
+from dataclasses import asdict
 
 import httpx
 import pytest
@@ -8,6 +9,7 @@ from typer.testing import CliRunner
 
 from services.admin.__main__ import app as almanac
 from services.common.errors import Unavailable
+from services.common.nodes.generator import Adapter
 from services.gateway.caller import Caller, authenticate
 from tests.fakes.gateway import COLLECTION, answering, client_of, gateway
 
@@ -42,7 +44,7 @@ async def client(app):
 
 async def test_an_adapter_is_loaded_pinned_and_unloaded(client):
     path = f"/v1/admin/adapters/{MINE}"
-    unheld = {"name": MINE, "loaded": False, "pinned": False}
+    unheld = asdict(Adapter(MINE))
     assert (await client.get("/v1/admin/adapters")).json() == {"adapters": [unheld]}
     assert (await client.put(path, json={})).json() == {**unheld, "loaded": True}
     assert (await client.put(path, json={"pinned": True})).json() == {**unheld, "loaded": True, "pinned": True}
@@ -111,7 +113,7 @@ def test_the_command_line_loads_pins_and_unloads():
 
     def handle(request):
         sent.append((request.method, request.url.raw_path.decode(), json.loads(request.content or b"null")))
-        held = {"name": "legal", "loaded": request.method != "DELETE", "pinned": True}
+        held = {**asdict(Adapter("legal")), "loaded": request.method != "DELETE", "pinned": True}
         return httpx.Response(200, json={"adapters": [held]} if request.method == "GET" else held)
 
     commands = (("list",), ("load", "le gal", "--pin"), ("unload", "a/b"))

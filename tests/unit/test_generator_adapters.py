@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from services.common.errors import Conflict, ModelNotFound, Unavailable
-from services.generator.adapters import AdapterEntry, OnDemand, check, names_for
+from services.generator.adapters import AdapterEntry, check, names_for
+from services.generator.residency.holding import OnDemand
 from services.generator.settings import GeneratorSettings
 
 ENTRIES = GeneratorSettings(

@@ -68,7 +68,14 @@ async def test_usage_goes_out_with_the_finish_reason():
     details = {"prompt_tokens_details": {"cached_tokens": 16}}
     usage = {"choices": [], "usage": {"prompt_tokens": 20, "completion_tokens": 2, **details}}
     chunks = await chunks_of(streaming(said("Good"), said(" day", "stop"), usage, b"[DONE]"))
-    assert chunks == [Chunk("Good"), Chunk(" day"), Chunk("", "stop", 20, 2, 16)]
+    counted = Chunk("Good", completion_tokens=1), Chunk(" day", completion_tokens=2)
+    assert chunks == [*counted, Chunk("", "stop", 20, 2, 16)]
+
+
+async def test_what_was_read_of_the_prompt_is_told_with_the_first_text():
+    read = {"choices": [], "prompt_progress": {"total": 20, "cache": 16, "processed": 20}}
+    chunks = await chunks_of(streaming(read, said("Good"), said(" day", "stop"), b"[DONE]"))
+    assert chunks[0] == Chunk("Good", "", 20, 1, 16)
 
 
 async def test_without_usage_the_pieces_are_counted():

@@ -25,9 +25,15 @@ def list_adapters(ctx: typer.Context, as_json: AsJson = False) -> None:
         print_json(found)
         return
     rows = [
-        [one["name"], *("yes" if one[what] else "no" for what in ("loaded", "pinned"))] for one in found["adapters"]
+        [
+            one["name"],
+            *("yes" if one[what] else "no" for what in ("loaded", "pinned")),
+            *(one[what] for what in ("size_bytes", "loads", "cold_starts")),
+            round(one["resident_seconds"]),
+        ]
+        for one in found["adapters"]
     ]
-    table(("adapter", "loaded", "pinned"), rows)
+    table(("adapter", "loaded", "pinned", "bytes", "loads", "cold starts", "seconds in memory"), rows)
 
 
 @app.command()

@@ -30,7 +30,7 @@ class GeneratorClient:
 
     async def adapters(self, tenant: str) -> list[Adapter]:
         answer = await call(self._stub.Adapters, pb.AdaptersRequest(tenant=tenant))
-        return [Adapter(one.name, one.loaded, one.pinned) for one in answer.adapters]
+        return [adapter_from_pb(one) for one in answer.adapters]
 
     async def load(self, tenant: str, adapter: str, pinned: bool = False) -> None:
         await call(self._stub.Load, pb.LoadRequest(tenant=tenant, adapter=adapter, pinned=pinned), LOAD_SECONDS)
@@ -53,6 +53,11 @@ def prompt_to_pb(prompt: Prompt) -> pb.GenerateRequest:
         stop=prompt.stop,
         adapter=prompt.adapter,
     )
+
+
+def adapter_from_pb(told: pb.Adapter) -> Adapter:
+    counts = (told.loads, told.cold_starts, told.resident_seconds)
+    return Adapter(told.name, told.loaded, told.pinned, told.size_bytes, *counts)
 
 
 def chunk_from_pb(piece: pb.GenerateResponse) -> Chunk:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 
@@ -28,9 +28,10 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A piece of text; the last one carries `finish_reason` ("stop" or "length") and the token counts.
+    """A piece of text; the last one carries `finish_reason` ("stop" or "length").
 
-    `cached_tokens` of the prompt's were not computed: a prefix cache held them.
+    Token counts are those so far, for a stream may be closed early; 0 while the engine has told none, final in the last
+    piece. `cached_tokens` of the prompt's were not computed: a prefix cache held them.
     """
 
     text: str
@@ -42,11 +43,19 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """A LoRA adapter. A pinned one keeps its place on the device until it is unloaded."""
+    """A LoRA adapter. A pinned one keeps its place on the device until it is unloaded.
+
+    `size_bytes` of its files. Since the engine's start: how often it was loaded, how many requests waited for a load,
+    and for how many seconds it was in memory.
+    """
 
     name: str
     loaded: bool = False
     pinned: bool = False
+    size_bytes: int = field(default=0, compare=False)
+    loads: int = field(default=0, compare=False)
+    cold_starts: int = field(default=0, compare=False)
+    resident_seconds: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,8 @@ class LoadRequest(Strict):
 
 @router.get("", responses=refuses(504))
 async def show_all(using: Using, caller: Managing) -> dict[str, Any]:
-    """The adapters that the tenant may name in `adapter`, and whether the generator holds them."""
+    """The adapters that the tenant may name in `adapter`: whether the generator holds them, and since it started how
+    often each was loaded, how many requests waited for that, and for how many seconds it was in memory."""
     return {"adapters": [asdict(one) for one in await using.nodes.generator.adapters(caller.tenant)]}
 
 

@@ -32,11 +32,13 @@ def _llamacpp(settings: GeneratorSettings) -> Backend:
 
 def _memory(settings: GeneratorSettings) -> Backend:
     from services.generator.backends.memory import MemoryBackend
+    from services.generator.residency.choosing import chosen
 
     return MemoryBackend(
         slots=settings.generator_slots,
         context_tokens=settings.generator_context_tokens,
         pace=settings.generator_pace,
+        keeper=chosen(settings),
     )
 
 

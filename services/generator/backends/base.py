@@ -12,7 +12,7 @@ from services.generator.adapters import Adapters
 class Backend(Protocol):
     """An engine that decodes up to `slots` prompts at once; further ones wait their turn.
 
-    Text comes in pieces as it is decoded. The last chunk, and no other, has a finish reason and the token counts:
+    Text comes in pieces as it is decoded. The last chunk, and no other, has a finish reason, and final counts:
     "stop" at the model's own end or before a stop string, which is not given out, "length" at `max_tokens` or the
     window's end. The same prompt at temperature 0, decoded alone, gives the same text; beside others, rounding may
     differ. No cached state of one tenant serves another.

@@ -12,6 +12,8 @@ from services.common.nodes.generator import Chunk, Prompt
 Event = dict[str, Any]
 """One chunk of a streamed chat completion, or an error."""
 
+_READ_NOTHING = {"total": 0, "cache": 0}
+"""Prompt tokens, and those of them cached, before the engine tells them; llama.cpp does with its first events."""
 _OVERFLOWS = ("exceed_context_size_error", "context_length_exceeded")
 """What llama.cpp gives as `type`, and OpenAI as `code`, of a prompt longer than the window."""
 
@@ -31,22 +33,23 @@ def body(prompt: Prompt) -> Event:
 async def chunks(events: AsyncGenerator[Event, None]) -> AsyncGenerator[Chunk, None]:
     """Events as chunks; the usage, which comes last, goes out with the finish reason. Closes the events with itself.
 
-    A server that tells no usage is taken to give a token an event.
+    A server that tells no usage, or none yet, is taken to give a token an event.
     """
-    finish, pieces, usage = "", 0, None
+    finish, pieces, usage, read = "", 0, None, _READ_NOTHING
     async with aclosing(events):
         async for event in events:
             if "error" in event:
                 raise refusal(event["error"])
+            read = event.get("prompt_progress") or read
             for choice in event.get("choices", ()):
                 finish = choice.get("finish_reason") or finish
                 if text := (choice.get("delta") or {}).get("content"):
                     pieces += 1
-                    yield Chunk(text)
+                    yield Chunk(text, "", read["total"], pieces, read["cache"])
             usage = event.get("usage") or usage
     if not finish:
         raise Unavailable("the engine stopped before the answer was complete; ask again")
-    yield _last(finish, usage or {"prompt_tokens": 0, "completion_tokens": pieces})
+    yield _last(finish, usage or {"prompt_tokens": read["total"], "completion_tokens": pieces})
 
 
 def _last(finish: str, usage: Mapping[str, Any]) -> Chunk:

@@ -9,8 +9,9 @@ from contextlib import aclosing
 
 from services.common.errors import AlmanacError, InvalidRequest
 from services.common.nodes.generator import Chunk, Prompt, Stats
-from services.generator.adapters import OnDemand
 from services.generator.backends.slots import Turns
+from services.generator.residency.holding import OnDemand
+from services.generator.residency.keeper import Keeper
 
 Script = Callable[[Prompt], str]
 
@@ -33,6 +34,7 @@ class MemoryBackend:
         pace: float = 0.0,
         failure: AlmanacError | None = None,
         fail_after: int = 0,
+        keeper: Keeper | None = None,
     ) -> None:
         self.script = script
         self.pace = pace
@@ -41,7 +43,7 @@ class MemoryBackend:
         self._context_tokens = context_tokens
         self._slots = slots
         self._turns = Turns(slots)
-        self._adapters = OnDemand()
+        self._adapters = OnDemand(keeper=keeper)
 
     @property
     def slots(self) -> int:
@@ -76,7 +78,7 @@ class MemoryBackend:
             if self.failure is not None and number >= self.fail_after:
                 raise self.failure
             await asyncio.sleep(1 / self.pace if self.pace else 0)
-            yield Chunk(token)
+            yield Chunk(token, "", read, number + 1)
         if self.failure is not None:
             raise self.failure
         yield Chunk("", "stop" if len(given) == len(tokens) else "length", read, len(given))

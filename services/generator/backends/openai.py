@@ -33,7 +33,7 @@ class OpenAIBackend:
 
     def __init__(self, settings: GeneratorSettings, transport: httpx.AsyncBaseTransport | None = None) -> None:
         self._settings = settings
-        self._permanent = Permanent(tuple(settings.generator_adapters))
+        self._permanent = Permanent()
         self._turns = Turns(settings.generator_slots)
         key = settings.generator_api_key.get_secret_value()
         self._client = httpx.AsyncClient(

@@ -33,9 +33,11 @@ class Turns:
         self.running -= 1
         self._free.release()
 
-    def count(self, last: Chunk) -> None:
-        self._read += last.prompt_tokens
-        self._reused += last.cached_tokens
+    def count(self, chunk: Chunk) -> None:
+        """Add up what was read, once it is final."""
+        if chunk.finish_reason:
+            self._read += chunk.prompt_tokens
+            self._reused += chunk.cached_tokens
 
     def stats(self) -> Stats:
         """Every slot has a window of its own, so the share of the cache in use is that of the slots."""

@@ -20,8 +20,10 @@ from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
 from services.common.errors import InvalidRequest, Unavailable
 from services.common.nodes.generator import Chunk, Prompt, Stats
-from services.generator.adapters import AdapterEntry, OnDemand
+from services.generator.adapters import AdapterEntry
 from services.generator.backends.vllm_engine import Meter, start
+from services.generator.residency.choosing import chosen, sizes
+from services.generator.residency.holding import OnDemand
 from services.generator.settings import GeneratorSettings
 
 _SHUTDOWN_SECONDS = 2.0
@@ -44,7 +46,14 @@ class VllmBackend:
         self._settings = settings
         self._numbers = count()
         self._loras = _requests(settings.generator_adapters)
-        self._adapters = OnDemand(self._load, self._unload, self._pin, settings.generator_adapter_places - 1)
+        self._adapters = OnDemand(
+            self._load,
+            self._unload,
+            self._pin,
+            settings.generator_adapter_places - 1,
+            chosen(settings),
+            sizes(settings.generator_adapters),
+        )
         # One thread: the tokenizer's settings are its own state, and a long prompt must not hold up the loop.
         self._tokenizing = ThreadPoolExecutor(1, thread_name_prefix="tokenize")
 
@@ -71,11 +80,11 @@ class VllmBackend:
             async for output in outputs:
                 piece = output.outputs[0]
                 written += len(piece.token_ids)
+                counts = (len(tokens), written, output.num_cached_tokens or 0)
                 if piece.text:
-                    yield Chunk(piece.text)
+                    yield Chunk(piece.text, "", *counts)
                 if output.finished:
-                    reason = "length" if piece.finish_reason == "length" else "stop"
-                    yield Chunk("", reason, len(tokens), written, output.num_cached_tokens or 0)
+                    yield Chunk("", "length" if piece.finish_reason == "length" else "stop", *counts)
 
     async def _outputs(
         self, prompt: Prompt, tokens: list[int], params: SamplingParams

@@ -50,12 +50,28 @@ class Keeper:
 
     def arrived(self, name: str, at: float) -> list[Action]:
         """A request for the model: what to do so that it can be served, and to make room. Unloads come first."""
-        model = self._models[name]
         self._policy.arrived(name, at)
+        return self.load(name, at)
+
+    def load(self, name: str, at: float) -> list[Action]:
+        """The model is wanted, though no request came: it stays as long as after one."""
+        model = self._models[name]
         model.last, model.plans = at, model.plans + 1
         actions = [] if model.resident else [*(self._room(model.size, at, math.inf) or ()), self._load(name)]
         self._schedule(name, model)
         return actions
+
+    def pin(self, name: str) -> None:
+        """It never leaves from now on."""
+        model = self._models[name]
+        model.pinned, model.plans = True, model.plans + 1
+
+    def drop(self, name: str) -> None:
+        """It is not resident, whatever was planned, and no longer pinned: it was let go, or could not be loaded."""
+        model = self._models[name]
+        model.pinned, model.plans = False, model.plans + 1
+        if model.resident:
+            self._unload(name)
 
     def next_due(self) -> float | None:
         """When `due` will next have something to say."""
@@ -72,9 +88,9 @@ class Keeper:
 
     def _schedule(self, name: str, model: _Model) -> None:
         """Put the plan's loads and unloads on the list; an arrival makes those of earlier plans void."""
-        spans = self._policy.plan(name)
         if model.pinned:
             return
+        spans = self._policy.plan(name)
         if not spans or spans[0].start > 0:
             self._later(model.last, model, Action("unload", name))
         for start, end in spans:

@@ -86,6 +86,10 @@ class KeepAlive:
         return 1 / (idle + 1e-9)
 
 
+FOREVER_KEPT = KeepAlive(math.inf)
+"""Stay until told to leave, or displaced."""
+
+
 class PoissonPreload:
     """Leave at once, come back when an arrival has become likely enough, leave when it should long have happened.
 
