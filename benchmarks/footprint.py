@@ -21,7 +21,7 @@ from services.retriever.retriever import build
 from services.retriever.settings import RetrieverSettings
 
 PARTS = {
-    "codes": r"quantized|signs\.bin",
+    "codes": r"quantized|lists\.faiss",
     "graph": r"vector_index-coarse|id_tracker",
     "full_vectors": r"/vectors\.bin|vector_storage-coarse",
     "bm25": r"\.postings",

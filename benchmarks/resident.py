@@ -18,7 +18,7 @@ from services.retriever.settings import RetrieverSettings
 LEFT_OUT = ("vectors.bin", "texts.bin", "terms.bin", "vector_storage-coarse/vectors", "vector_storage-coarse/matrix")
 """Files that are read only for the few points of a hit list, or by the next build: full vectors, those of the engine's
 own among them, what a row says of itself, and its terms, which are in the postings too."""
-CODES = {"edge": ("quantized", "signs.bin"), "faiss": (".coarse",)}
+CODES = {"edge": ("quantized", "lists.faiss"), "faiss": (".coarse",)}
 _SEARCHES = 200
 
 
@@ -58,7 +58,7 @@ def mapped(left_out: tuple[str, ...]) -> tuple[int, int]:
 
 
 def main(backend: str, home: Path) -> dict[str, Any]:
-    from benchmarks.funnel import DEPTH, GENERATION, SHARES, corpus, queries, query
+    from benchmarks.funnel_index import DEPTH, GENERATION, SHARES, corpus, queries, query
 
     asked = queries(corpus(1_000), _SEARCHES)
     engine = open_engine(RetrieverSettings(home=home, retriever_backend=backend))

@@ -18,7 +18,7 @@ from services.common.nodes.funnel import DEFAULT
         ("segment/vectors.bin", "full_vectors"),
         ("segment/index-9.coarse/segments/s/vector_storage-coarse/matrix.dat", "full_vectors"),
         ("segment/index-9.coarse/segments/s/vector_storage-coarse/quantized.data", "codes"),
-        ("segment/index-9.coarse/signs.bin", "codes"),
+        ("segment/index-9.coarse/lists.faiss", "codes"),
         ("segment/index-9.coarse/segments/s/vector_index-coarse/links.bin", "graph"),
         ("segment/index-9.postings", "bm25"),
         ("segment/terms.bin", "terms"),

@@ -28,8 +28,8 @@ def graphs(tmp_path_factory):
     ("funnel", "share", "method"),
     [
         (BINARY, 1.0, "graph"),
-        (BINARY, 0.25, "codes"),
-        (BINARY, 0.01, "codes"),
+        (BINARY, 0.25, "lists"),
+        (BINARY, 0.01, "lists"),
         (Funnel(), 0.25, "graph"),
         (Funnel(), 0.01, "exact"),
         (Funnel(dimensions=8), 1.0, "graph"),
@@ -49,7 +49,7 @@ def test_only_allowed_rows_are_found_and_as_many_as_are_wanted(graphs, share):
     assert (np.diff(scores, axis=1) <= 1e-6).all()
 
 
-def test_what_the_graph_misses_because_the_near_are_forbidden_is_found_by_signs(graphs):
+def test_what_the_graph_misses_because_the_near_are_forbidden_is_found_by_lists(graphs):
     held, asked = clustered(ROWS), clustered(1, seed=3)
     nearest = np.argsort(-(held @ asked[0]))
     allowed = np.ones(ROWS, bool)
@@ -59,7 +59,7 @@ def test_what_the_graph_misses_because_the_near_are_forbidden_is_found_by_signs(
     assert allowed[ids].all() and len(set(ids[0].tolist())) == 200
 
 
-def test_without_signs_what_is_not_found_is_told(graphs):
+def test_without_lists_what_is_not_found_is_told(graphs):
     held, asked = clustered(ROWS), clustered(1, seed=3)
     allowed = np.ones(ROWS, bool)
     allowed[np.argsort(-(held @ asked[0]))[:500]] = False

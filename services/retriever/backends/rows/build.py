@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 from services.retriever.backends.rows.coarse import Coarse, Kind
+from services.retriever.backends.rows.moments import Moments
 from services.retriever.backends.rows.postings import BuiltPostings
 from services.retriever.backends.rows.segment import Segment
 
@@ -47,6 +48,7 @@ class RowsBuild:
         adopted: Callable[[str, Built], None],
     ) -> None:
         """previous: the name of the build to add rows to, if any. adopted: told the build's name and what it holds."""
+        self._tables = segment.tables
         self._segment = segment.directory
         self._rows = segment.rows
         self._name = f"index-{segment.rows}"
@@ -76,18 +78,25 @@ class RowsBuild:
         yield from ()  # the files only grow: nothing need be copied
 
     def adopt(self) -> Generator[bool]:
-        """Read beside the searches: the library lets go of the interpreter meanwhile."""
+        """Read, and sort the rows' times, beside the searches: the libraries let go of the interpreter meanwhile."""
         with ThreadPoolExecutor(1) as beside:
-            reading = beside.submit(read_built, self._segment, self._name, self._kind)
+            tables = [table for table in self._tables() if table.large]
+            reading = beside.submit(self._read, [table.indexing() for table in tables])
             try:
                 yield True
                 while not wait([reading], _LOOK_SECONDS).done:
                     yield True
             except GeneratorExit:
-                reading.result()[0].close()
+                reading.result()[1][0].close()
                 raise
-        self._adopted(self._name, reading.result())
+        indexed, built = reading.result()
+        for table, moments in zip(tables, indexed, strict=True):
+            table.adopt(moments)
+        self._adopted(self._name, built)
         self._done = True
+
+    def _read(self, indexing: Sequence[Callable[[], Moments]]) -> tuple[list[Moments], Built]:
+        return [index() for index in indexing], read_built(self._segment, self._name, self._kind)
 
     def abandon(self) -> None:
         if not self._done:

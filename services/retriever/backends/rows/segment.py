@@ -169,7 +169,7 @@ class Segment:
         return next(self.texts(np.array([row])))
 
     def texts(self, rows: Rows) -> Iterator[Text]:
-        records, held = self._files["rows"].view()[rows], self._files["texts"].view()
+        records, held = self._files["rows"].read(rows), self._files["texts"].view()
         starts, lengths = records["text_at"].tolist(), records["text_length"].tolist()
         for start, length in zip(starts, lengths, strict=True):
             yield Text(*json.loads(held[start : start + length].tobytes().decode()))
@@ -178,6 +178,9 @@ class Segment:
         ends = self._files["rows"].view()["terms_to"]
         start = int(ends[row - 1]) if row else 0
         return self._files["terms"].view()[start : int(ends[row])]
+
+    def tables(self) -> list[Table]:
+        return list(self._tables.values())
 
     def living(self, place: Place) -> Rows:
         table = self.table(place)

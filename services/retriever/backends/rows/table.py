@@ -1,19 +1,23 @@
-"""The rows of one searchable set (a tenant's collection and target) as columns in memory: 40 bytes a row."""
+"""The rows of one searchable set (a tenant's collection and target) as columns in memory: 40 bytes a row, and 32 more
+where they are many."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
 from services.common.moment import Extent, Moment, Span
 from services.retriever.backends.rows.lookup import Rows
-
-Times = npt.NDArray[np.int64]
-"""Columns: valid_from, valid_to, recorded_from, recorded_to."""
+from services.retriever.backends.rows.moments import Mask, Moments, Times, visible
 
 DEAD = np.iinfo(np.int64).min
 """The end of what was replaced or erased, and is never visible again."""
 _GROWTH = 1.25
+_INDEXED_FROM = 16_384
+"""Rows; to compare so many takes 15 µs."""
 
 
 class Table:
@@ -25,6 +29,8 @@ class Table:
         self._rows = np.ascontiguousarray(rows, np.int64)
         self._times = np.ascontiguousarray(times, np.int64)
         self.dead = 0
+        self._moments = Moments(self._times) if self.large else None
+        self._changed: list[int] | None = None
 
     def __len__(self) -> int:
         """Rows that are not dead."""
@@ -46,14 +52,33 @@ class Table:
         return self._rows[: self._size]
 
     def allocated(self) -> int:
-        return self._rows.nbytes + self._times.nbytes
+        indexed = self._moments.allocated() if self._moments else 0
+        return self._rows.nbytes + self._times.nbytes + indexed
 
-    def visible(self, moment: Moment) -> npt.NDArray[np.bool_]:
+    def visible(self, moment: Moment) -> Mask:
         """Of which rows the extent holds the moment."""
-        valid_from, valid_to, recorded_from, recorded_to = self._times[:, : self._size]
-        seen = (valid_from <= moment.as_of) & (moment.as_of < valid_to)
-        seen &= (recorded_from <= moment.known_at) & (moment.known_at < recorded_to)
-        return np.asarray(seen, np.bool_)
+        times = self._times[:, : self._size]
+        if self._moments is None:
+            return visible(times, moment)
+        indexed = self._moments.rows
+        told = self._moments.visible(times[:, :indexed], moment)
+        return np.concatenate([told, visible(times[:, indexed:], moment)])
+
+    @property
+    def large(self) -> bool:
+        """Whether an index of its times pays."""
+        return self._size >= _INDEXED_FROM
+
+    def indexing(self) -> Callable[[], Moments]:
+        """What indexes the times that the rows have now; it may run in another thread. Its outcome is for `adopt`."""
+        self._changed = []
+        return partial(Moments, self._times[:, : self._size])
+
+    def adopt(self, moments: Moments) -> None:
+        """The times that changed since are told as well."""
+        for place in self._changed or ():
+            moments.change(place)
+        self._moments, self._changed = moments, None
 
     def living(self) -> Rows:
         rows: Rows = self._rows[: self._size][self._times[1, : self._size] != DEAD]
@@ -73,12 +98,21 @@ class Table:
         return self._times[:, np.searchsorted(self._rows[: self._size], rows)]
 
     def end(self, row: int, recorded_to: int) -> None:
-        self._times[3, self._place(row)] = recorded_to
+        place = self._place(row)
+        self._times[3, place] = recorded_to
+        self._change(place)
 
     def kill(self, row: int) -> None:
         place = self._place(row)
         self.dead += int(self._times[1, place] != DEAD)
         self._times[1, place] = self._times[3, place] = DEAD
+        self._change(place)
+
+    def _change(self, place: int) -> None:
+        if self._changed is not None:
+            self._changed.append(place)
+        if self._moments is not None:
+            self._moments.change(place)
 
     def _place(self, row: int) -> int:
         return int(np.searchsorted(self._rows[: self._size], row))
