@@ -91,9 +91,46 @@ DASHBOARDS: dict[str, list[Panel]] = {
         ("Tokens a second", "short", {"{{kind}}": rate(_TOKENS, "kind")}),
         ("Key-value cache in use", "percentunit", {"{{instance}}": "almanac_generator_kv_usage_ratio"}),
         ("Preemptions so far", "short", {"{{instance}}": "almanac_generator_preemptions"}),
+        ("In memory", "bytes", {"{{kind}}": "sum by (kind) (almanac_generator_resident_bytes)"}),
+        (
+            "Requests that waited for a load",
+            "percentunit",
+            {
+                "{{kind}}": share(
+                    rate('almanac_generator_starts_total{state="cold"}', "kind"),
+                    rate("almanac_generator_starts_total", "kind"),
+                )
+            },
+        ),
+        ("Loads a second", "ops", {"{{kind}} {{type}}": rate("almanac_generator_loads_total", "kind, type")}),
+        ("Unloads a second", "ops", {"{{kind}} {{type}}": rate("almanac_generator_unloads_total", "kind, type")}),
     ],
     "Cost": [
-        ("Tokens an answer", "short", {"tokens": share(rate(_TOKENS), rate("almanac_answers_total"))}),
+        (
+            "Tokens an answer",
+            "short",
+            {
+                one: share(rate(f'almanac_answer_tokens_total{{kind="{one}"}}'), rate("almanac_answers_total"))
+                for one in ("prompt", "completion")
+            },
+        ),
+        (
+            "Texts encoded an answer",
+            "short",
+            {"texts": share(rate("almanac_answer_encoder_texts_total"), rate("almanac_answers_total"))},
+        ),
+        (
+            "Seconds of the generator an answer",
+            "s",
+            {"mean": share(rate("almanac_answer_engine_seconds_total"), rate("almanac_answers_total"))},
+        ),
+        (
+            "Answers that were kept ones",
+            "percentunit",
+            {"share": share(rate('almanac_cache_total{state="hit"}'), rate("almanac_cache_total"))},
+        ),
+        ("Tokens saved a second", "short", {"tokens": rate("almanac_cache_saved_tokens_total")}),
+        ("Seconds of the generator saved a second", "s", {"seconds": rate("almanac_cache_saved_seconds_total")}),
         (
             "Prompt tokens that were cached",
             "percentunit",

@@ -34,6 +34,7 @@ from services.gateway.dispatch import Answering
 from services.gateway.entries import Entries
 from services.gateway.metrics import Metrics
 from services.orchestrator.graph.answer import Emit, Event, Question, moment_json
+from services.orchestrator.graph.costing import saved
 from services.orchestrator.graph.nodes import Nodes
 
 log = structlog.get_logger()
@@ -199,13 +200,12 @@ def _again(tx: Connection, question: Question, entry: Entry, source: str, began:
 
 
 def _copied(record: Mapping[str, Any], question: Question, began: float) -> dict[str, Any]:
-    used = record["usage"]
     return {
         **record,
         "id": question.answer_id,
         "moment": moment_json(question.moment),
         "timings_ms": {"cache": round((time.perf_counter() - began) * 1000, 2)},
-        "usage": {"prompt_tokens": 0, "completion_tokens": 0, "saved_tokens": sum(used.values())},
+        "usage": saved(record["usage"]),
         "trace_id": trace_id(),
         "trace": [],
         "cached_from": record["id"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from services.gateway.refusals import EVENTS, Responses
 from services.orchestrator.graph.answer import Grounding
@@ -57,6 +57,54 @@ class AnswerBody(BaseModel):
     moment_phrase: str = ""
     original: str = ""
     cached_from: str = ""
+
+
+class UsedBody(BaseModel):
+    """One tenant's day (UTC)."""
+
+    tenant: str
+    day: str
+    answers: int
+    failed: int
+    prompt_tokens: int
+    completion_tokens: int
+    encoder_texts: int
+    engine_ms: int
+    cached: int
+    saved_tokens: int
+    saved_texts: int
+    saved_ms: int
+    searches: int
+
+
+class UsageBody(BaseModel):
+    """What tenants used, day after day."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "usage": [
+                    {
+                        "tenant": "acme",
+                        "day": "2026-11-21",
+                        "answers": 40,
+                        "failed": 1,
+                        "prompt_tokens": 7_200,
+                        "completion_tokens": 610,
+                        "encoder_texts": 540,
+                        "engine_ms": 31_000,
+                        "cached": 6,
+                        "saved_tokens": 1_300,
+                        "saved_texts": 96,
+                        "saved_ms": 5_100,
+                        "searches": 12,
+                    }
+                ]
+            }
+        }
+    )
+
+    usage: list[UsedBody]
 
 
 class JobBody(BaseModel):

@@ -162,12 +162,18 @@ KEY = {"id": "k1", "tenant": "t", "user": "", "name": "n", "scopes": ["ask"], "v
                         "failed": 1,
                         "prompt_tokens": 5,
                         "completion_tokens": 7,
+                        "encoder_texts": 17,
+                        "engine_ms": 640,
+                        "cached": 1,
+                        "saved_tokens": 9,
+                        "saved_texts": 16,
+                        "saved_ms": 600,
                         "searches": 2,
                     }
                 ]
             },
             ("GET", "/v1/admin/usage?days=2", None),
-            "2026-01-01\tt\t3\t1\t5\t7\t2",
+            "2026-01-01\tt\t3\t1\t5\t7\t17\t640\t1\t9\t16\t600\t2",
         ),
     ],
 )

@@ -27,6 +27,7 @@ from services.gateway.caching import CachedAnswering, Lives, key_of
 from services.gateway.entries import RedisEntries
 from services.gateway.metrics import Metrics
 from services.orchestrator.graph.answer import Emit, Event, Question
+from services.orchestrator.graph.costing import Cost
 from services.orchestrator.graph.nodes import Nodes
 from tests.fakes.entries import MemoryEntries
 from tests.fakes.gateway import COLLECTION, GENERATION, catalog_in, citation, client_of, gateway, nodes_over, said
@@ -69,7 +70,7 @@ class Desk:
     async def _run(self, question: Question, emit: Emit) -> None:
         self.runs += 1
         models = {"encoder": "e", **({"generator": "m"} if question.generate else {})}
-        fields = {"models": models, **self.changed}
+        fields = {"models": models, "usage": Cost(7, 3, 17, 640).usage(), **self.changed}
         found = said(question, "It opened in 1901. [1]", citation(), **fields).to_json()
         with self.catalog.write() as tx:
             events.record_answer(tx, question.answer_id, 1, answers.DONE, found, now())
@@ -118,7 +119,7 @@ async def test_what_was_answered_is_told_again_under_an_id_of_its_own(desk: Desk
     assert again["cached_from"] == source["id"] != again["id"] and source["cached_from"] == ""
     assert (again["answer"], again["citations"]) == (source["answer"], source["citations"])
     assert again["moment"]["as_of"] == "2005-06-15T12:00:00.000001Z"
-    assert again["usage"] == {"prompt_tokens": 0, "completion_tokens": 0, "saved_tokens": 10}
+    assert again["usage"] == {**Cost().usage(), "saved_tokens": 10, "saved_texts": 17, "saved_ms": 640}
     with desk.catalog.read() as tx:
         assert answers.get(tx, "local", again["id"]) == again
     assert [desk.counted(state) for state in ("hit", "miss", "refused")] == [1, 1, 0]

@@ -10,6 +10,7 @@ from services.common.errors import Unauthorized
 from services.common.moment import format_instant, now
 from services.gateway import keyring as keyring_module
 from services.gateway.keyring import LIFE_SECONDS, Keyring
+from services.orchestrator.graph.costing import Cost, saved
 from tests.fakes.gateway import COLLECTION, answering, ask, catalog_in, client_of, gateway, said
 
 ASK = {"question": "When did the harbour open?", "collection": COLLECTION}
@@ -330,19 +331,28 @@ async def test_usage_is_counted_by_tenant_and_day(app, client):
     catalog = app.state.context.catalog
     question = ask(catalog)
     with catalog.write() as tx:
-        answers.record(tx, question.answer_id, 1, answers.DONE, said(question, "Yes.").to_json())
-    failed = ask(catalog)
+        cost = Cost(7, 3, 17, 640).usage()
+        answers.record(tx, question.answer_id, 1, answers.DONE, said(question, "Yes.", usage=cost).to_json())
+    again, failed = ask(catalog), ask(catalog)
+    kept = said(again, "Yes.", usage=saved(cost), cached_from=question.answer_id).to_json()
     with catalog.write() as tx:
+        answers.record(tx, again.answer_id, 1, answers.DONE, kept)
         answers.record(tx, failed.answer_id, 1, answers.FAILED, {"type": "x"})
         events.searched(tx, [events.Search("s", "local", COLLECTION, now(), ["port/harbour"])])
     [used] = (await client.get("/v1/admin/usage")).json()["usage"]
     assert used == {
         "tenant": "local",
         "day": format_instant(now())[:10],
-        "answers": 1,
+        "answers": 2,
         "failed": 1,
         "prompt_tokens": 7,
         "completion_tokens": 3,
+        "encoder_texts": 17,
+        "engine_ms": 640,
+        "cached": 1,
+        "saved_tokens": 10,
+        "saved_texts": 17,
+        "saved_ms": 640,
         "searches": 1,
     }
     _, others = make(catalog, tenant="other")

@@ -13,6 +13,21 @@ tenants_app = typer.Typer(help="Tenants.", no_args_is_help=True)
 
 _Key = Annotated[str, typer.Argument(metavar="KEY", help="Its id: the part after `alm_`.")]
 _Tenant = Annotated[str | None, typer.Option("--tenant", "-t", help="Only this tenant.")]
+_USED = (
+    "day",
+    "tenant",
+    "answers",
+    "failed",
+    "prompt_tokens",
+    "completion_tokens",
+    "encoder_texts",
+    "engine_ms",
+    "cached",
+    "saved_tokens",
+    "saved_texts",
+    "saved_ms",
+    "searches",
+)
 _COLUMNS = ("id", "tenant", "user", "name", "scopes", "valid", "expires", "last used")
 
 
@@ -145,15 +160,14 @@ def usage(
     tenant: _Tenant = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show answers, tokens and searches by tenant and day (UTC)."""
+    """Show answers, what they cost and what kept ones saved, and searches, by tenant and day (UTC)."""
     from services.admin.render import print_json, table
 
     found = connect(ctx).get("/v1/admin/usage", days=days, tenant=tenant)
     if as_json:
         print_json(found)
         return
-    columns = ("day", "tenant", "answers", "failed", "prompt_tokens", "completion_tokens", "searches")
-    table([column.replace("_", " ") for column in columns], [[row[name] for name in columns] for row in found["usage"]])
+    table([column.replace("_", " ") for column in _USED], [[row[name] for name in _USED] for row in found["usage"]])
 
 
 def _show(made: dict[str, Any], as_json: bool) -> None:

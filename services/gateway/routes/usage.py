@@ -12,6 +12,7 @@ from services.common.moment import format_instant, now
 from services.gateway.caller import Managing
 from services.gateway.context import Using
 from services.gateway.routes.keys import OfTenant, reach
+from services.gateway.shapes import UsageBody, gives
 from services.orchestrator.graph.answer import iso
 
 router = APIRouter(prefix="/v1/admin", tags=["usage"])
@@ -27,11 +28,14 @@ async def show_audit(
     return {"entries": [{**row._mapping, "created_at": iso(row.created_at)} for row in rows]}
 
 
-@router.get("/usage")
+@router.get("/usage", responses=gives(UsageBody))
 async def show_usage(
     using: Using, caller: Managing, days: Annotated[int, Query(ge=1, le=3_660)] = 30, tenant: OfTenant = None
 ) -> dict[str, Any]:
-    """Answers, their tokens, and searches by tenant and day (UTC), over the last days."""
+    """Answers, what they cost and what the cache saved, and searches, by tenant and day (UTC), over the last days.
+
+    Tokens are the prompts' and the answers', texts those that were encoded, and milliseconds the generator's.
+    """
     of, today = reach(using, caller, tenant), now() // metering.DAY_US
     found = await using.catalog.reading(lambda tx: metering.by_day(tx, of, (today - days + 1) * metering.DAY_US))
     return {"usage": [{**asdict(used), "day": format_instant(used.day)[:10]} for used in found]}

@@ -10,7 +10,7 @@ question says that no feature weighs anything.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from services.catalog.reading import FactAt
@@ -20,6 +20,7 @@ from services.common.rpc.deadlines import deadline
 from services.common.telemetry import trace_id
 from services.orchestrator.graph.answer import Answer, Emit, Event, Question
 from services.orchestrator.graph.citing import basis, cite_fact
+from services.orchestrator.graph.costing import counting
 from services.orchestrator.graph.executor import Results, Step, Trace, execute
 from services.orchestrator.graph.facts import find_fact
 from services.orchestrator.graph.finding import Evidence, find_evidence
@@ -84,11 +85,12 @@ class _Answering:
         )
 
     async def run(self) -> Answer:
+        self._nodes, encoder = counting(self._nodes)
         with deadline(ANSWER_SECONDS):
             results = await execute(self.steps(), self._trace, self._observe, self._nodes.patience)
         fact: FactAt | None = results["facts"]
         written = results["generate"] if fact is None else await self._tell(fact)
-        return self._answer(written, results)
+        return self._answer(replace(written, cost=replace(written.cost, encoder_texts=encoder.texts)), results)
 
     async def _encode(self, _: Results) -> object:
         return await query_vector(self._nodes, self._question.generation, self._question.text)
@@ -170,7 +172,7 @@ class _Answering:
             grounding=written.grounding,
             degraded=tuple(self._trace.degraded),
             timings_ms=self._trace.timings_ms,
-            usage=written.usage,
+            usage=written.cost.usage(),
             models={"encoder": question.generation.encoder, **written.models},
             generation=question.generation.name,
             exact=self._exact,

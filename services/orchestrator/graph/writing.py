@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 from services.common.nodes.generator import Chunk, Prompt
 from services.common.rpc.deadlines import deadline
 from services.orchestrator.graph.answer import Citation, Emit, Event, Grounding, Question
+from services.orchestrator.graph.costing import NOTHING, Cost
 from services.orchestrator.graph.executor import Trace, calling
 from services.orchestrator.graph.finding import Evidence
 from services.orchestrator.graph.grounding import Evidence as Numbered
@@ -28,7 +30,7 @@ class Written:
     text: str
     citations: tuple[Citation, ...]
     grounding: Grounding
-    usage: Mapping[str, int] = field(default_factory=dict)
+    cost: Cost = NOTHING
     models: Mapping[str, str] = field(default_factory=dict)
     prompt_sha256: str = ""
 
@@ -45,7 +47,7 @@ class _Writing:
         self._nodes, self._question, self._evidence = nodes, question, evidence
         self._emit, self._trace, self._prefix = emit, trace, prefix
         self._quotes = [Numbered(one.n, one.quote, one.title) for one in evidence.citations]
-        self._usage: dict[str, int] = {}
+        self._cost = NOTHING
         self._models: dict[str, str] = {}
         self._sent = ""
 
@@ -60,12 +62,12 @@ class _Writing:
             whole = await self._generate(grounder) if self._question.generate else False
             await self._release(grounder.finish(truncated=not whole))
         return Written(
-            grounder.text, self._evidence.citations, grounder.grounding, self._usage, self._models, self._sent
+            grounder.text, self._evidence.citations, grounder.grounding, self._cost, self._models, self._sent
         )
 
     async def _generate(self, grounder: Grounder) -> bool:
         """Whether the model came to its own end; the generator lost on the way is no error."""
-        finish, prompt = "", self._prompt()
+        finish, prompt, began = "", self._prompt(), time.perf_counter()
         self._sent = digest(prompt.messages)
         try:
             with calling("generator"), deadline(GENERATE_SECONDS):
@@ -75,7 +77,7 @@ class _Writing:
                     async for chunk in chunks:
                         await self._release(grounder.feed(chunk.text))
                         finish = chunk.finish_reason
-                        self._count(chunk)
+                        self._count(chunk, began)
                         if grounder.done:
                             break
         except NodeFailed as failure:
@@ -95,6 +97,7 @@ class _Writing:
         for piece in pieces:
             await self._emit(Event("text", {"text": piece}))
 
-    def _count(self, chunk: Chunk) -> None:
-        if chunk.finish_reason:
-            self._usage = {"prompt_tokens": chunk.prompt_tokens, "completion_tokens": chunk.completion_tokens}
+    def _count(self, chunk: Chunk, began: float) -> None:
+        """So far, for the model may be stopped before its end."""
+        ms = round((time.perf_counter() - began) * 1000)
+        self._cost = Cost(chunk.prompt_tokens, chunk.completion_tokens, engine_ms=ms)
