@@ -90,6 +90,7 @@ def _streams(streams: int, probes: int, words: int = 60, per_second: float = 4.0
         paced = [sys.executable, "-m", "benchmarks.paced", str(socket), str(words), str(per_second)]
         own.enter_context(_process(paced, settings))
         most = {f"ALMANAC_ANSWERS_{what}": str(2 * streams) for what in ("WAITING", "IN_FLIGHT")}
+        most["ALMANAC_ANSWERS_WITHIN_SECONDS"] = "0"
         pid, port = own.enter_context(_gateway(settings, most))
         request = post("/v1/answers", {"question": _QUESTION, "collection": COLLECTION, "stream": True}, key)
         return asyncio.run(_followed(pid, port, request, streams, probes))

@@ -69,6 +69,12 @@ class GatewaySettings(Settings):
         description="Answers under way at once, over all gateways; beyond, questions are refused. As many as the "
         "workers hold together, fewer where they cannot be answered in time; 0: no limit.",
     )
+    answers_within_seconds: float = Field(
+        30.0,
+        ge=0,
+        description="Of those, as many as end in this time at the pace of the last, and at least four; 0: whatever the "
+        "pace.",
+    )
     answers_waiting: int = Field(
         64,
         ge=1,
