@@ -112,6 +112,32 @@ async def test_an_unloaded_one_leaves_memory_and_comes_back_as_it_was(backend: L
     assert await text_of(backend, prompt("terse")) == before
 
 
+async def test_adapters_go_when_their_time_is_over_and_the_pinned_model_stays(sources: dict[str, str]) -> None:
+    backend = opened(sources, generator_residency="keep-alive", generator_residency_seconds=0.01)
+    assert await text_of(backend, prompt("terse"))
+    await asyncio.sleep(0.05)
+    await backend.adapters.tick()
+    assert not backend.adapters.show("terse").loaded
+    await until(lambda: backend._servers._now is not None and not backend._servers._now.adapters)
+    assert await text_of(backend, prompt())
+    assert backend.adapters.show(MODEL).loads == 0, "it was there from the start"
+    await backend.close()
+
+
+async def test_within_the_budget_one_takes_the_place_of_another_at_once(sources: dict[str, str]) -> None:
+    backend = opened(sources, generator_residency="stay")
+    held = sum(backend.adapters.show(name).size_bytes for name in (MODEL, "terse"))
+    await backend.close()
+    backend = opened(sources, generator_residency="stay", generator_residency_mib=held // (1 << 20) + 1)
+    assert await text_of(backend, prompt("terse"))
+    made, open_server = [], backend._servers._open
+    backend._servers._open = lambda adapters: (made.append(adapters), open_server(adapters))[1]
+    assert await text_of(backend, prompt("fancy"))
+    assert [backend.adapters.show(name).loaded for name in ("terse", "fancy", MODEL)] == [False, True, True]
+    assert made == [("fancy",)], "one server anew, not two"
+    await backend.close()
+
+
 async def test_one_that_the_engine_cannot_read_fails_alone(backend: LlamaCppBackend) -> None:
     with pytest.raises(Unavailable, match="broken"):
         await text_of(backend, prompt("broken"))

@@ -111,6 +111,24 @@ class TestKeeper:
         keeper.due(math.inf)
         assert keeper.resident() == {"a"}
 
+    def test_what_is_pinned_teaches_the_policy_nothing(self) -> None:
+        policy = LearnedHazard(patience=100)
+        keeper = keeping(policy, "b")
+        keeper.add("a", pinned=True)
+        for at in range(100):
+            keeper.arrived("a", at)
+        assert policy.plan("b") == LearnedHazard(patience=100).plan("b")
+
+    def test_what_was_pinned_later_stays_and_what_was_dropped_is_loaded_again(self) -> None:
+        keeper = keeping(KeepAlive(10), "a")
+        assert keeper.load("a", 0) == [Action("load", "a")]
+        keeper.pin("a")
+        assert keeper.due(100) == []
+        keeper.drop("a")
+        assert keeper.resident() == frozenset()
+        assert keeper.arrived("a", 200) == [Action("load", "a")]
+        assert keeper.due(210) == [Action("unload", "a")]
+
     @pytest.mark.parametrize(("rate", "resident"), [(0.5, "held"), (2.0, "ahead")])
     def test_fetching_ahead_displaces_only_what_is_wanted_less(self, rate: float, resident: str) -> None:
         plans = {"ahead": (Span(5, 50),), "held": FOREVER}

@@ -50,7 +50,9 @@ class Keeper:
 
     def arrived(self, name: str, at: float) -> list[Action]:
         """A request for the model: what to do so that it can be served, and to make room. Unloads come first."""
-        self._policy.arrived(name, at)
+        # What never leaves is no example of what may: the policy learns from all models together.
+        if not self._models[name].pinned:
+            self._policy.arrived(name, at)
         return self.load(name, at)
 
     def load(self, name: str, at: float) -> list[Action]:
