@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
+from benchmarks.residency import simulate
 from services.common.errors import Conflict, Unavailable
 from services.common.metrics import REGISTRY
 from services.common.nodes.generator import Message, Prompt
@@ -20,7 +21,7 @@ from services.generator.residency import holding
 from services.generator.residency.choosing import POLICIES, chosen
 from services.generator.residency.holding import OnDemand
 from services.generator.residency.keeper import Keeper
-from services.generator.residency.policies import KeepAlive, PoissonPreload, Policy
+from services.generator.residency.policies import KeepAlive, LearnedHazard, PoissonPreload, Policy
 from services.generator.settings import GeneratorSettings
 
 
@@ -195,6 +196,26 @@ async def test_many_answers_at_random_never_lose_their_adapter(seed: int) -> Non
     await engine.wait(1e9)
     assert engine.held == set()
     assert engine.told.count("load a") == engine.told.count("unload a") > 1
+
+
+async def test_the_engine_does_what_the_simulation_of_the_policies_reckons_with(seed: int) -> None:
+    draw, at = random.Random(seed), 0.0
+    arrivals = [(at := at + draw.expovariate(0.05), draw.choice("aaab")) for _ in range(400)]
+    keeper, now = Keeper(LearnedHazard(patience=60), budget=1), arrivals[0][0]
+    adapters = OnDemand(keeper=keeper, sizes={"a": 1, "b": 1}, clock=lambda: now)
+    for at, name in arrivals:
+        while (due := keeper.next_due()) is not None and due <= at:
+            now = due
+            await adapters.tick()
+        now = at
+        async with adapters.using(name):
+            pass
+    shown = [adapters.show(name) for name in "ab"]
+    reckoned = simulate(arrivals, LearnedHazard(patience=60), load_seconds=0.0, budget=1)
+    assert sum(one.cold_starts for one in shown) / len(arrivals) == pytest.approx(reckoned["cold"], abs=1e-4)
+    took = sum(one.resident_seconds for one in shown) / (2 * (arrivals[-1][0] - arrivals[0][0]))
+    assert took == pytest.approx(reckoned["residency"], abs=1e-3)
+    assert 0.05 < reckoned["cold"] < 0.95
 
 
 def test_every_policy_of_the_settings_makes_a_keeper_of_bytes() -> None:
