@@ -87,7 +87,8 @@ async def test_a_quiet_stream_carries_heartbeats(tmp_path):
 
     async with gateway(tmp_path, slow, heartbeat_seconds=0.1) as app, client_of(app) as client:
         events = events_in((await client.post("/v1/answers", json={**ASK, "stream": True})).text)
-    assert [name for name, _ in events] == [":", ":", "done"]
+    *beats, last = [name for name, _ in events]
+    assert last == "done" and len(beats) >= 2 and set(beats) == {":"}
 
 
 async def test_a_follow_up_is_recorded_as_read_and_as_put(tmp_path):
