@@ -42,6 +42,7 @@ DASHBOARDS: dict[str, list[Panel]] = {
         ("Retries a second", "ops", {"{{step}}": rate("almanac_step_retries_total", "step")}),
         ("Fallbacks a second", "ops", {"{{step}}": rate("almanac_step_fallbacks_total", "step")}),
         ("Sent to a second worker, a second", "ops", {"answers": rate("almanac_answers_redispatched_total")}),
+        ("Waiting questions", "short", {"{{queue}}": 'max by (queue) (almanac_queue_length{queue=~"answers.+"})'}),
         ("Requests a second", "ops", {"{{route}} {{status}}": rate("almanac_http_requests_total", "route, status")}),
         ("Request p95", "s", {"{{route}}": quantile("almanac_http_request_seconds", 0.95, "route")}),
     ],
@@ -61,7 +62,7 @@ DASHBOARDS: dict[str, list[Panel]] = {
         ),
     ],
     "Ingestion": [
-        ("Waiting tasks", "short", {"{{queue}}": "max by (queue) (almanac_queue_length)"}),
+        ("Waiting tasks", "short", {"{{queue}}": 'max by (queue) (almanac_queue_length{queue="ingest"})'}),
         ("Jobs ended a second", "ops", {"{{kind}} {{state}}": rate("almanac_jobs_total", "kind, state")}),
         ("Passages a second", "ops", {"passages": rate("almanac_ingested_passages_total")}),
         ("Waits for what does not answer, a second", "ops", {"{{kind}}": rate("almanac_job_retries_total", "kind")}),
