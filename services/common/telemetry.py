@@ -14,8 +14,9 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import AttributeValue
 
@@ -24,13 +25,16 @@ _SCOPE = "almanac"
 
 _propagator = TraceContextTextMapPropagator()
 _provider = TracerProvider(sampler=ALWAYS_ON, shutdown_on_exit=False)
+_watched = False
+_ids = RandomIdGenerator()
+_SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 
 
 def configure(process: str, endpoint: str = "") -> None:
     """Name this process in its spans, and send them to an OTLP endpoint (gRPC, `http://host:4317`) if one is given."""
-    global _provider
+    global _provider, _watched
     resource = Resource.create({"service.name": process, "service.namespace": _SCOPE})
-    _provider = TracerProvider(sampler=ALWAYS_ON, resource=resource)
+    _provider, _watched = TracerProvider(sampler=ALWAYS_ON, resource=resource), False
     if endpoint:
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -40,6 +44,8 @@ def configure(process: str, endpoint: str = "") -> None:
 
 def watch(processor: SpanProcessor) -> None:
     """Show every span of this process to the processor."""
+    global _watched
+    _watched = True
     _provider.add_span_processor(processor)
 
 
@@ -70,9 +76,19 @@ def begin(
     parent: Context | None = None,
     attributes: Mapping[str, AttributeValue] | None = None,
 ) -> Span:
-    """A span that is not entered: for work that is left and taken up again. End it with `finish`."""
+    """A span that is not entered: for work that is left and taken up again. End it with `finish`.
+
+    While nobody watches, it is its ids and nothing else: what a span holds costs more than most steps' own work.
+    """
+    if not _watched:
+        return NonRecordingSpan(_below(trace.get_current_span(parent).get_span_context()))
     given = {f"{_SCOPE}.{key}": value for key, value in (attributes or {}).items()}
     return _provider.get_tracer(_SCOPE).start_span(name, parent, kind, given)
+
+
+def _below(parent: SpanContext) -> SpanContext:
+    trace_id = parent.trace_id if parent.is_valid else _ids.generate_trace_id()
+    return SpanContext(trace_id, _ids.generate_span_id(), False, _SAMPLED, parent.trace_state)
 
 
 def finish(span: Span, error: BaseException | None = None) -> None:

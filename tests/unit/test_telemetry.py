@@ -12,7 +12,7 @@ from services.common.nodes.encoder import TextKind
 from services.common.rpc.circuit import Circuit
 from services.common.rpc.client import channel, stream
 from services.common.rpc.server import start
-from services.common.telemetry import spanning, traceparent, tracing, watch
+from services.common.telemetry import configure, spanning, trace_id, traceparent, tracing, watch
 from services.encoder.server import EncoderServicer
 from services.protos.encoder_pb2_grpc import add_EncoderServicer_to_server
 from tests.fakes.encoder import FakeEncoder
@@ -44,6 +44,17 @@ def test_spans_lie_in_each_other(spans):
     assert (inner.name, inner.attributes["almanac.node"]) == ("inner", "encoder")
     assert inner.parent.span_id == outer.context.span_id
     assert format(outer.parent.span_id, "016x") == GIVEN.split("-")[2]
+
+
+@pytest.mark.parametrize("watched", [False, True])
+def test_ids_are_the_same_whether_or_not_anybody_watches(watched):
+    configure("test")
+    if watched:
+        watch(SimpleSpanProcessor(InMemorySpanExporter()))
+    with tracing(GIVEN, "outer") as outer, spanning("inner") as inner:
+        assert outer.is_recording() == inner.is_recording() == watched
+        assert traceparent().split("-") == ["00", trace_id(), f"{inner.get_span_context().span_id:016x}", "01"]
+        assert trace_id() == GIVEN.split("-")[1]
 
 
 def test_an_error_is_told_by_its_class_alone(spans):
