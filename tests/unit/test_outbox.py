@@ -14,13 +14,14 @@ class SlowStream:
 
     def __init__(self, fenced_after=99):
         self.calls, self.fenced_after = [], fenced_after
-        self.through = asyncio.Event()
+        self.through, self.called = asyncio.Event(), asyncio.Event()
 
     async def append(self, attempt, *events):
         await self.through.wait()
         if len(self.calls) >= self.fenced_after:
             raise Fenced
         self.calls.append([(event.kind, event.data.get("text")) for event in events])
+        self.called.set()
 
 
 def text(piece):
@@ -39,6 +40,38 @@ async def test_what_comes_while_a_call_is_under_way_goes_out_in_the_next():
     stream.through.set()
     await sending
     assert stream.calls == [[("text", "It ")], [("step", None), ("text", "opened"), ("done", None)]]
+
+
+@pytest.mark.parametrize("kind", ["text", "citation", "done", "error"])
+async def test_steps_wait_a_little_for_what_does_not_wait(kind):
+    stream = SlowStream()
+    stream.through.set()
+    outbox = Outbox(stream, 1)
+    sending = asyncio.create_task(outbox.run())
+    for event in (Event("alive", {}), Event("step", {}), Event("step", {})):
+        await outbox.put(event)
+        await asyncio.sleep(0)
+    assert stream.calls == []
+    await outbox.put(Event(kind, {"text": ""}))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert [[name for name, _ in call] for call in stream.calls] == [["alive", "step", "step", kind]]
+    outbox.close()
+    await sending
+
+
+async def test_a_step_goes_out_by_itself_where_nothing_follows():
+    stream = SlowStream()
+    stream.through.set()
+    outbox = Outbox(stream, 1)
+    sending = asyncio.create_task(outbox.run())
+    for _ in range(2):
+        await outbox.put(Event("step", {}))
+        await asyncio.wait_for(stream.called.wait(), 5)
+        stream.called.clear()
+    assert stream.calls == [[("step", None)]] * 2
+    outbox.close()
+    await sending
 
 
 async def test_a_fence_ends_the_sending():

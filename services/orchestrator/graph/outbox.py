@@ -9,6 +9,10 @@ from itertools import groupby
 from services.orchestrator.graph.answer import Event
 from services.orchestrator.graph.stream import AnswerStream
 
+CAN_WAIT = ("alive", "step")
+WAIT_SECONDS = 0.01
+"""What nobody reads an answer for goes out with what comes soon after; each call costs every process on its way."""
+
 
 class Outbox:
     """The events of one attempt, sent in order by `run`; while one call is under way the next ones gather."""
@@ -22,7 +26,10 @@ class Outbox:
     async def put(self, event: Event) -> None:
         """Returns at once."""
         self._events.append(event)
-        self._waiting.set()
+        if event.kind not in CAN_WAIT:
+            self._waiting.set()
+        elif len(self._events) == 1:
+            asyncio.get_running_loop().call_later(WAIT_SECONDS, self._waiting.set)
 
     def close(self) -> None:
         """Nothing more is coming: `run` ends when all is sent."""
