@@ -73,14 +73,18 @@ def next_attempt(tx: Connection, answer_id: str) -> int:
     return int(tx.execute(select(answers.c.attempt).where(answers.c.answer_id == answer_id)).scalar_one())
 
 
-def record(tx: Connection, answer_id: str, attempt: int, state: str, found: Mapping[str, Any]) -> bool:
-    """Record the outcome; False if a later attempt has taken over or it is recorded already."""
+def record(
+    tx: Connection, answer_id: str, attempt: int, state: str, found: Mapping[str, Any]
+) -> tuple[str, str] | None:
+    """Record the outcome; the answer's tenant and collection, or None if a later attempt has taken over or it is
+    recorded already."""
     written = tx.execute(
         update(answers)
         .where(answers.c.answer_id == answer_id, answers.c.attempt == attempt, answers.c.state == ASKED)
         .values(state=state, record=dict(found))
-    )
-    return bool(written.rowcount)
+        .returning(answers.c.tenant, answers.c.collection)
+    ).one_or_none()
+    return None if written is None else (written.tenant, written.collection)
 
 
 def give_up(tx: Connection, before: int, problem: Mapping[str, Any]) -> int:

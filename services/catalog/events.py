@@ -69,12 +69,10 @@ def searched(tx: Connection, searches: Iterable[Search]) -> None:
 
 def record_answer(tx: Connection, answer_id: str, attempt: int, state: str, found: Mapping[str, Any], at: int) -> bool:
     """Record an answer's outcome at an instant, as services.catalog.answers does, and log what it used."""
-    if not answering.record(tx, answer_id, attempt, state, found):
-        return False
-    if state == answering.DONE:
-        query = select(answers.c.tenant, answers.c.collection).where(answers.c.answer_id == answer_id)
-        _answered(tx, *tx.execute(query).one(), answer_id, found, at)
-    return True
+    recorded = answering.record(tx, answer_id, attempt, state, found)
+    if recorded is not None and state == answering.DONE:
+        _answered(tx, *recorded, answer_id, found, at)
+    return recorded is not None
 
 
 def judged(tx: Connection, tenant: str, user: str, answer_id: str, word: Word, at: int) -> bool:
