@@ -74,6 +74,13 @@ async def pin(context: Context, caller: Caller, asked: Asked) -> Pinned:
 async def open_question(context: Context, caller: Caller, asked: Asked) -> Question:
     """The question, committed as asked. Raises what `pinned_question` raises."""
     read = await _admitted(context, caller, asked)
+    with context.ahead.encoding(read.text):
+        question = await _opened(context, caller, asked, read)
+    context.ahead.asked_of(question.generation)
+    return question
+
+
+async def _opened(context: Context, caller: Caller, asked: Asked, read: _Read) -> Question:
     if asked.as_of is None and speaks_of_time(read.text):
         pinned = await pin(context, caller, asked)
         question = await at_its_words(context.nodes, _question(context, caller, asked, read, pinned))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from celery import Celery
@@ -21,6 +23,7 @@ from services.orchestrator.graph.names import (
     ANSWER_TASK,
     INGEST_QUEUE,
     INGEST_TASK,
+    LENDING,
     WORKER_ALIVE_KEY,
 )
 from services.orchestrator.graph.queues import answer_queue
@@ -29,6 +32,7 @@ from services.orchestrator.graph.stream import AnswerStream
 FAILURES = (RedisError, OperationalError, OSError)
 """What a broker that is not there raises. TimeoutError is an OSError: where silence has a meaning, catch it first."""
 
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 _SECONDS = 1.0
 _SEND_SECONDS = 1.5
 """Bounds the tries of one task together; one that goes out late all the same does no harm."""
@@ -61,10 +65,13 @@ class Broker:
     def stream(self, answer_id: str) -> AnswerStream:
         return AnswerStream(self._redis, answer_id)
 
-    async def send_answer(self, question: Question, attempt: int) -> None:
-        """The question goes along, so that the worker begins without the catalog. Raises one of FAILURES."""
+    async def send_answer(self, question: Question, attempt: int, lending: bool = False) -> None:
+        """The question goes along, so that the worker begins without the catalog. Raises one of FAILURES.
+
+        lending: the question's vector follows it in the stream.
+        """
         queue, task_id = self._place(question, attempt)
-        await self._send(ANSWER_TASK, [question.to_json(), attempt], queue, task_id)
+        await self._send(ANSWER_TASK, [question.to_json(), attempt], queue, {LENDING: 1} if lending else {}, task_id)
 
     async def waits(self, question: Question, attempt: int) -> bool:
         """Whether the task is still in its queue, and there is a worker to take it. Raises one of FAILURES."""
@@ -101,10 +108,12 @@ class Broker:
         """The queue of a task that answers, and its id."""
         return answer_queue(question.tenant, self._queues), f"{question.answer_id}:{attempt}"
 
-    async def _send(self, task: str, args: list[Any], queue: str, task_id: str | None = None) -> None:
+    async def _send(
+        self, task: str, args: list[Any], queue: str, told: Mapping[str, Any] = _NOTHING, task_id: str | None = None
+    ) -> None:
         again = {"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0}
         with spanning(task, SpanKind.PRODUCER):
-            headers = {TRACEPARENT: traceparent()}
+            headers = {TRACEPARENT: traceparent(), **told}
         async with asyncio.timeout(_SEND_SECONDS):
             await asyncio.to_thread(
                 self._celery.send_task,

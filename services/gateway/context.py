@@ -12,6 +12,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from services.catalog.engine import Database
+from services.gateway.ahead import Ahead
 from services.gateway.broker import Broker
 from services.gateway.caching import CachedAnswering, Lives
 from services.gateway.dispatch import Answering, Dispatcher
@@ -41,6 +42,7 @@ class Context:
     searches: Searches = field(init=False)
     quotas: Quotas = field(init=False)
     lingering: Lingering = field(init=False)
+    ahead: Ahead = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "keyring", Keyring(self.catalog))
@@ -48,10 +50,12 @@ class Context:
         object.__setattr__(self, "searches", Searches(self.catalog))
         object.__setattr__(self, "quotas", Quotas(self.catalog))
         object.__setattr__(self, "lingering", Lingering())
+        object.__setattr__(self, "ahead", Ahead(self.nodes, wanted=not self.settings.cache_answers))
 
     async def close(self) -> None:
         """Close what it made itself."""
         await self.lingering.close()
+        await self.ahead.close()
         await self.keyring.close()
         await self.limiter.close()
         await self.searches.close()

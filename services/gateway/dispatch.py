@@ -23,6 +23,7 @@ from services.common.rpc.deadlines import deadline
 from services.gateway.broker import FAILURES
 from services.gateway.metrics import Metrics
 from services.orchestrator.graph.answer import Answer, Emit, Event, Question, ending
+from services.orchestrator.graph.lending import lend
 from services.orchestrator.graph.nodes import Nodes
 from services.orchestrator.graph.released import Released
 from services.orchestrator.graph.run import answer as run_graph
@@ -52,7 +53,7 @@ class Dispatching(Protocol):
 
     def stream(self, answer_id: str) -> AnswerStream: ...
 
-    async def send_answer(self, question: Question, attempt: int) -> None: ...
+    async def send_answer(self, question: Question, attempt: int, lending: bool = False) -> None: ...
 
     async def waits(self, question: Question, attempt: int) -> bool: ...
 
@@ -112,6 +113,7 @@ class _Asked:
         self._stream = dispatcher.broker.stream(self.answer_id)
         self._reader = uuid.uuid4().hex if before else ""
         self._attempt = 1
+        self._lending: asyncio.Future[None] | None = None
         self._position = "0"
         self._told = ""
         self._cited: list[Mapping[str, Any]] = []
@@ -119,9 +121,13 @@ class _Asked:
         self._began = asyncio.get_running_loop().time()
 
     async def answer(self) -> None:
-        lost = await self._through_workers()
-        if lost is not None:
-            await self._here(lost)
+        try:
+            lost = await self._through_workers()
+            if lost is not None:
+                await self._here(lost)
+        finally:
+            if self._lending is not None:
+                self._lending.cancel()
 
     async def fail(self, error: AlmanacError) -> None:
         """The end, badly, unless it has ended well meanwhile."""
@@ -170,13 +176,19 @@ class _Asked:
         if self._before and not attempt:
             await self._stream.follow(self._reader)
             return
+        if not attempt:
+            self._lending = asyncio.ensure_future(self._lend())
         await self._stream.admit(self._attempt)
         if attempt:
             for position, event in await self._stream.rest(self._position):
                 self._position = position
                 await self._tell(event)
             await self._stream.hand_over(self._released)
-        await self._by.broker.send_answer(self._question, self._attempt)
+        await self._by.broker.send_answer(self._question, self._attempt, lending=not attempt)
+
+    async def _lend(self) -> None:
+        with suppress(*FAILURES):  # whoever reads the stream sees them too
+            await lend(self._by.nodes, self._stream, self._question)
 
     async def _relay(self) -> bool:
         """Tell what the stream tells, to its last event; False once it has been silent for too long."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -13,6 +14,7 @@ from services.catalog.engine import Database
 from services.common.errors import AlmanacError, Internal
 from services.common.moment import now
 from services.orchestrator.graph.answer import Event, Question, ending
+from services.orchestrator.graph.lending import Borrowing
 from services.orchestrator.graph.nodes import Nodes
 from services.orchestrator.graph.outbox import Outbox
 from services.orchestrator.graph.released import NOTHING, Released
@@ -22,8 +24,13 @@ from services.orchestrator.graph.stream import HEARTBEAT_SECONDS, AnswerStream, 
 log = structlog.get_logger()
 
 
-async def work(nodes: Nodes, stream: AnswerStream, question: Question, attempt: int) -> None:
-    """Answer, unless it has ended or is for a later attempt; stops without a word once one has taken over."""
+async def work(nodes: Nodes, stream: AnswerStream, question: Question, attempt: int, lending: bool = False) -> None:
+    """Answer, unless it has ended or is for a later attempt; stops without a word once one has taken over.
+
+    lending: the gateway lends the question's vector.
+    """
+    if lending:
+        nodes = replace(nodes, encoder=Borrowing(nodes.encoder, stream, question))
     try:
         async with asyncio.TaskGroup() as group:
             outbox = Outbox(stream, attempt)

@@ -22,7 +22,7 @@ from services.orchestrator import advancing, answering, uploads
 from services.orchestrator.counting import Counting
 from services.orchestrator.following import Following
 from services.orchestrator.graph.answer import Question
-from services.orchestrator.graph.names import ADVANCE_TASK, ANSWER_TASK, INGEST_QUEUE, INGEST_TASK
+from services.orchestrator.graph.names import ADVANCE_TASK, ANSWER_TASK, INGEST_QUEUE, INGEST_TASK, LENDING
 from services.orchestrator.graph.queues import answer_queues
 from services.orchestrator.graph.stream import KEPT_SECONDS, AnswerStream
 from services.orchestrator.ingesting import Ingestion, Policy
@@ -69,7 +69,8 @@ def add_tasks(app: Celery, runtime: Runtime) -> None:
     def answer(task: Task, asked: Mapping[str, Any], attempt: int) -> None:
         question = Question.from_json(asked)
         stream = AnswerStream(runtime.redis, question.answer_id)
-        runtime.work(answering.work(runtime.nodes, stream, question, attempt), task)
+        lending = bool(task.request.get(LENDING))
+        runtime.work(answering.work(runtime.nodes, stream, question, attempt, lending), task)
 
     @app.task(name=INGEST_TASK, bind=True)  # type: ignore[untyped-decorator]
     def ingest(task: Task, job_id: str) -> None:

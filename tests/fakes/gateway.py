@@ -155,6 +155,7 @@ class MemoryStream:
         self.attempt = 0
         self.cut: Exception | None = None
         self.told, self.reader = NOTHING, ""
+        self.vectors: list[bytes] = []
         self._changed = asyncio.Condition()
 
     async def admit(self, attempt: int) -> None:
@@ -172,6 +173,16 @@ class MemoryStream:
 
     async def released(self) -> Released:
         return self.told
+
+    async def lend(self, vector: bytes) -> None:
+        async with self._changed:
+            self.vectors.append(vector)
+            self._changed.notify_all()
+
+    async def lent(self, seconds: float) -> bytes:
+        async with self._changed:
+            await asyncio.wait_for(self._changed.wait_for(lambda: self.vectors), seconds)
+        return self.vectors.pop(0)
 
     async def follow(self, reader: str) -> None:
         self.reader = reader
@@ -209,6 +220,7 @@ class MemoryBroker:
     def __init__(self, worker: Worker | None = None, down: bool = False) -> None:
         self.worker, self.down = worker, down
         self.sent: list[tuple[str, int]] = []
+        self.lending: list[bool] = []
         self.waiting: set[int] = set()
         self.jobs: list[str] = []
         self.advanced: list[tuple[str, str]] = []
@@ -218,10 +230,11 @@ class MemoryBroker:
     def stream(self, answer_id: str) -> MemoryStream:
         return self.streams.setdefault(answer_id, MemoryStream())
 
-    async def send_answer(self, question: Question, attempt: int) -> None:
+    async def send_answer(self, question: Question, attempt: int, lending: bool = False) -> None:
         self._check()
         answer_id = question.answer_id
         self.sent.append((answer_id, attempt))
+        self.lending.append(lending)
         if self.worker is not None:
             task = asyncio.ensure_future(self.worker(self.stream(answer_id), answer_id, attempt))
             self._working.add(task)  # the loop itself keeps no tasks

@@ -30,9 +30,11 @@ class Graph:
     def __init__(self, text="It opened in 1901.", error=None, forever=False):
         self.text, self.error, self.forever = text, error, forever
         self.prefixes, self.cancelled = [], False
+        self.begun = asyncio.Event()
 
     async def __call__(self, nodes, question, emit, released):
         self.prefixes.append(released.text)
+        self.begun.set()
         if self.error:
             raise self.error
         try:
@@ -99,6 +101,15 @@ async def test_a_worker_answers_and_the_gateway_only_passes_on(catalog):
     assert kinds(told) == ["citation", "text", "text", "done"]
     assert broker.sent == [(question.answer_id, 1)]
     assert graph.prefixes == []
+
+
+async def test_the_first_worker_is_lent_the_question_s_vector(catalog):
+    question = ask(catalog)
+    broker = MemoryBroker(worker(catalog, question, "It opened", " in 1901.", silent_after=0))
+    await events_of(catalog, broker, Graph(), question)
+    [vector] = broker.stream(question.answer_id).vectors
+    assert len(vector) == 4 * question.generation.dimensions
+    assert broker.lending == [True, False]
 
 
 async def test_heartbeats_keep_a_slow_worker_and_are_not_passed_on(catalog):
@@ -286,7 +297,7 @@ async def left(catalog, broker, graph, question, tell="answer"):
     dispatcher = Dispatcher(nodes_over(catalog), broker, Metrics(), 5.0, SILENCE, graph)
     working = asyncio.ensure_future(getattr(dispatcher, tell)(question, emit))
     if graph.forever:
-        await asyncio.sleep(SILENCE)
+        await graph.begun.wait()
     else:
         await told.wait()
     working.cancel()

@@ -7,5 +7,8 @@ ADVANCE_TASK = "almanac.advance"
 ANSWER_QUEUE = "answers"
 INGEST_QUEUE = "ingest"
 
+LENDING = "almanac-lending"
+"""The field of a task's headers that says that the gateway lends the question's vector."""
+
 WORKER_ALIVE_KEY = "almanac:worker:alive"
 """The worker keeps it in Redis while it lives."""

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from hashlib import sha256
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +16,11 @@ Vector = NDArray[np.float32]
 MOST = 2_048
 """How many vectors are kept: 3 MiB of 384 dimensions."""
 
+Make = Callable[[], Awaitable[Vector]]
+
 
 class QuestionVectors:
-    """The last vectors by encoder and text, in this process alone; no text of a question is kept.
+    """The last vectors by encoder and text, and those that are being made, in this process alone; no text is kept.
 
     A model of a name is one model for good (its manifest holds the hashes of its files), so an entry never goes stale.
     """
@@ -22,6 +28,38 @@ class QuestionVectors:
     def __init__(self, most: int = MOST) -> None:
         self._most = most
         self._vectors: OrderedDict[bytes, Vector] = OrderedDict()
+        self._making: dict[bytes, _Making] = {}
+
+    async def of(self, encoder: str, text: str, make: Make) -> Vector:
+        """As `get`; else what another caller is having made; else what `make` gives, and raises."""
+        kept = self.get(encoder, text)
+        if kept is not None:
+            return kept
+        key = _key(encoder, text)
+        if key in self._making:
+            with suppress(Exception):
+                return await self._made(key)
+            return await self.of(encoder, text, make)
+        self._making[key] = _Making(self._make(encoder, text, make))
+        return await self._made(key)
+
+    async def _make(self, encoder: str, text: str, make: Make) -> Vector:
+        vector = await make()
+        self.put(encoder, text, vector)
+        return vector
+
+    async def _made(self, key: bytes) -> Vector:
+        """What is being made. Once nobody waits for it any more, it is no longer made."""
+        making = self._making[key]
+        making.waiting += 1
+        try:
+            return await asyncio.shield(making.task)
+        finally:
+            making.waiting -= 1
+            if making.task.done() or not making.waiting:
+                making.task.cancel()
+                if self._making.get(key) is making:
+                    del self._making[key]
 
     def get(self, encoder: str, text: str) -> Vector | None:
         """Shape (dimensions,), read-only; None for one that is not there any more."""
@@ -36,6 +74,12 @@ class QuestionVectors:
         self._vectors[_key(encoder, text)] = vector
         if len(self._vectors) > self._most:
             self._vectors.popitem(last=False)
+
+
+class _Making:
+    def __init__(self, work: Coroutine[Any, Any, Vector]) -> None:
+        self.task = asyncio.create_task(work)
+        self.waiting = 0
 
 
 def _key(encoder: str, text: str) -> bytes:

@@ -116,14 +116,13 @@ def depth(limit: int, weights: Weights) -> int:
 
 async def query_vector(nodes: Nodes, generation: Generation, text: str) -> Vector:
     """The question's vector by the generation's own encoder, shape (dimensions,); kept for the next to ask the same."""
-    kept = nodes.questions.get(generation.encoder, text)
-    if kept is not None:
-        return kept
-    with calling("encoder"):
-        vectors = await nodes.encoder.encode(generation.encoder, TextKind.QUERY, [text])
-    vector = np.array(vectors[0], np.float32)
-    nodes.questions.put(generation.encoder, text, vector)
-    return vector
+
+    async def encoded() -> Vector:
+        with calling("encoder"):
+            vectors = await nodes.encoder.encode(generation.encoder, TextKind.QUERY, [text])
+        return np.array(vectors[0], np.float32)
+
+    return await nodes.questions.of(generation.encoder, text, encoded)
 
 
 async def find_passages(

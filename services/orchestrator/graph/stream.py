@@ -21,7 +21,10 @@ HEARTBEAT_SECONDS = 0.5
 SILENCE_SECONDS = 2.0
 """A stream without an event for this long has lost its worker."""
 
-_PARTS = (":attempt", ":told", ":reader")
+LENT_SECONDS = 30
+"""How long a question's vector is kept for a worker that has not taken it."""
+
+_PARTS = (":attempt", ":told", ":reader", ":vector")
 """Of the keys beside a stream."""
 
 _APPEND = """
@@ -45,7 +48,7 @@ class AnswerStream:
     def __init__(self, redis: Redis, answer_id: str) -> None:
         self._redis = redis
         self._stream = f"almanac:answer:{answer_id}"
-        self._attempt, self._told, self._reader = (f"{self._stream}{part}" for part in _PARTS)
+        self._attempt, self._told, self._reader, self._vector = (f"{self._stream}{part}" for part in _PARTS)
 
     async def admit(self, attempt: int) -> None:
         """From now on only this attempt may append."""
@@ -66,6 +69,18 @@ class AnswerStream:
         """What the client has of earlier attempts; it outlives their events, which a broker may lose."""
         found = await self._redis.get(self._told)
         return NOTHING if found is None else Released.from_json(found.decode())
+
+    async def lend(self, vector: bytes) -> None:
+        """Give the question's vector, little-endian float32, to whoever works on the answer; empty: there is none."""
+        async with self._redis.pipeline(transaction=False) as both:
+            both.rpush(self._vector, vector)
+            both.expire(self._vector, LENT_SECONDS)
+            await both.execute()
+
+    async def lent(self, seconds: float) -> bytes:
+        """The question's vector as soon as it is given; empty where there is none, or none in time."""
+        found = await self._redis.blpop([self._vector], timeout=seconds)  # type: ignore[misc]
+        return b"" if found is None else bytes(found[1])
 
     async def follow(self, reader: str) -> None:
         """From now on this reader is the one that the answer is for."""
