@@ -30,7 +30,7 @@ from typing import Any
 from benchmarks.common import Figures, MissingData, cpu_seconds, data_file, parser, publish
 from pipelines.evaluation import Targets
 from services.common.batches import batched
-from services.common.clients.encoder import EncoderClient
+from services.common.clients.encoder import FEW, EncoderClient
 from services.common.errors import InvalidRequest
 from services.common.nodes.encoder import Encoder, TextKind
 from services.common.rpc.client import channel
@@ -60,7 +60,7 @@ def measure(backend: str, callers: int, count: int, rounds: int) -> Figures:
     with _process(**chosen) as batching, _process(**chosen, encoder_batch_size=1) as single:
         sides: dict[str, Callable[[], Spent]] = {
             "batched": lambda: _remote(batching, model, texts, callers),
-            "unbatched": lambda: _remote(single, model, texts, callers),
+            "unbatched": lambda: _remote(single, model, texts, callers, few=0),
             "batched_in_process": lambda: _local(together, model, texts, callers),
             "unbatched_in_process": lambda: _local(alone, model, texts, callers),
             "offline": lambda: _offline(engine, texts, _OFFLINE_TEXTS),
@@ -178,10 +178,10 @@ def _wait(process: subprocess.Popen[bytes], home: Path) -> None:
         time.sleep(0.05)
 
 
-def _remote(encoder: _Remote, model: str, texts: Sequence[str], callers: int) -> Spent:
+def _remote(encoder: _Remote, model: str, texts: Sequence[str], callers: int, few: int = FEW) -> Spent:
     async def called() -> Spent:
         async with channel(encoder.address) as line:
-            return await _called(EncoderClient(line), model, texts, callers, encoder.pid)
+            return await _called(EncoderClient(line, few), model, texts, callers, encoder.pid)
 
     return asyncio.run(called())
 

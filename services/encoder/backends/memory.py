@@ -18,7 +18,7 @@ _SPECIAL_TOKENS = 2
 
 class MemoryBackend:
     batch_tokens = 512
-    batch_cost = 32
+    batch_cost = 16
     lanes = 1
 
     def reads(self, model: Model) -> bool:

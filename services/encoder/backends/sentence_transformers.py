@@ -27,7 +27,7 @@ from services.encoder.backends.reading import reader
 
 _CPU_BATCH_TOKENS, _CPU_BATCH_COST = 512, 35
 """MiniLM's on a CPU of two cores: a batch costs 8.7 ms and 0.25 ms a token on each."""
-_GPU_BATCH_TOKENS, _GPU_BATCH_COST = 16_384, 1024
+_GPU_BATCH_TOKENS, _GPU_BATCH_COST = 16_384, 512
 """About what keeps a GPU busy with a small model; far from what its memory holds."""
 
 
