@@ -66,8 +66,8 @@ class GatewaySettings(Settings):
     answers_in_flight: int = Field(
         64,
         ge=0,
-        description="Answers under way at once, over all gateways; beyond, questions are refused. As many as the "
-        "workers hold together, fewer where they cannot be answered in time; 0: no limit.",
+        description="Answers under way at once, over all gateways; beyond, questions are refused, but for those of a "
+        "tenant that has less than an even share of them, as there are sub-queues; 0: no limit.",
     )
     answers_within_seconds: float = Field(
         30.0,

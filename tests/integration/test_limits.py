@@ -273,9 +273,24 @@ async def test_so_many_answers_are_in_flight_over_all_gateways_and_tenants(limit
     here, there = limiter(answers_in_flight=2), limiter(answers_in_flight=2)
     async with here.answer("t"):
         async with there.answer("u"):
+            for tenant in "tu":
+                with pytest.raises(Overloaded, match="in time"):
+                    await enter(here.answer(tenant))
+        await enter(there.answer("t"))
+
+
+async def test_a_tenant_that_holds_less_than_its_share_is_let_in_though_others_hold_all(limiter):
+    answers = limiter(answers_in_flight=2 * QUEUES)
+    async with AsyncExitStack() as held:
+        for tenant in [*2 * QUEUES * "t", *2 * "u"]:
+            await held.enter_async_context(answers.answer(tenant))
+        for tenant in "tu":
             with pytest.raises(Overloaded, match="in time"):
-                await enter(here.answer("v"))
-        await enter(here.answer("v"))
+                await enter(answers.answer(tenant))
+        for number in range(2 * QUEUES - 2):
+            await held.enter_async_context(answers.answer(f"another {number}"))
+        with pytest.raises(Overloaded, match="in time"):
+            await enter(answers.answer("one more"))
 
 
 async def test_a_tenant_has_so_many_answers_in_flight_over_all_gateways(limiter):

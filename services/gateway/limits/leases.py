@@ -33,7 +33,9 @@ _ACQUIRE = """
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local lease, most, lasts, total = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
-local waiting, share, within, least = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
+local waiting, within, least = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local queues = #KEYS - 3
+local function share(of) return queues > 0 and math.max(1, math.floor(of / queues)) or 0 end
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
 if not redis.call('ZSCORE', KEYS[1], lease) then
@@ -42,12 +44,13 @@ if not redis.call('ZSCORE', KEYS[1], lease) then
         local bound = math.max(least, math.floor(pace[1] / pace[2] * within + 0.5))
         total = total > 0 and math.min(total, bound) or bound
     end
-    if total > 0 and redis.call('ZCARD', KEYS[2]) >= total then return 'full' end
-    if waiting > 0 and redis.call('LLEN', KEYS[4]) >= share then
+    local own, all = redis.call('ZCARD', KEYS[1]), redis.call('ZCARD', KEYS[2])
+    if total > 0 and all >= total and (own >= share(total) or all >= 2 * total) then return 'full' end
+    if waiting > 0 and redis.call('LLEN', KEYS[4]) >= share(waiting) then
         for place = 4, #KEYS do waiting = waiting - redis.call('LLEN', KEYS[place]) end
         if waiting <= 0 then return 'full' end
     end
-    if most > 0 and redis.call('ZCARD', KEYS[1]) >= most then return 'held' end
+    if most > 0 and own >= most then return 'held' end
 end
 for _, leases in ipairs({KEYS[1], KEYS[2]}) do
     redis.call('ZADD', leases, now + lasts, lease)
@@ -83,7 +86,8 @@ class Refused(Exception):
 class Line:
     """What waits for workers: the queues, and how many tasks may wait in all of them together, or 0 for any.
 
-    A holder is let in all the same while its own queue holds less than its share: the backlog of others is not its own.
+    A holder is let in all the same while less than an even share is its own, of what waits or of what is held: others'
+    backlog is not its own. Shares are as many as queues.
     """
 
     queues: Sequence[str] = ()
@@ -94,10 +98,6 @@ class Line:
         """All queues, the holder's own first."""
         own = self.own(holder)
         return [own, *(queue for queue in self.queues if queue != own)] if self.queues else []
-
-    @property
-    def share(self) -> int:
-        return max(1, self.most // max(1, len(self.queues)))
 
 
 _NO_LINE = Line()
@@ -126,7 +126,7 @@ class Leases:
     async def acquire(self, holder: str, lease: str = "") -> str:
         """A new lease, or the given one renewed. Raises Refused."""
         lease = lease or str(uuid.uuid4())
-        bounds = [self.most, int(self.seconds * 1000), self._total, self._line.most, self._line.share, self._within]
+        bounds = [self.most, int(self.seconds * 1000), self._total, self._line.most, self._within]
         refusal = await self._acquire([*self._keys(holder), *self._line.keys(holder)], [lease, *bounds, LEAST])
         if refusal:
             raise Refused(full=refusal == b"full")
