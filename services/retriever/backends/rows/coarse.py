@@ -65,12 +65,12 @@ class Kind(Protocol):
 
 
 def projected(vectors: Vectors, definition: Definition) -> Vectors:
-    """The coarse vectors, of length one: rotated, or cut, or as they are. vectors: shape (n, dimensions)."""
+    """Rotated, or cut, or as they are; of length one, as the vectors must be. vectors: shape (n, dimensions)."""
     if definition.basis is not None:
-        vectors = vectors @ definition.basis.T
-    elif definition.funnel.dimensions:
-        vectors = vectors[:, : definition.funnel.dimensions]
-    return normalized(vectors)
+        return normalized(vectors @ definition.basis.T)
+    if definition.funnel.dimensions:
+        return normalized(vectors[:, : definition.funnel.dimensions])
+    return np.ascontiguousarray(vectors, np.float32)
 
 
 def normalized(vectors: Vectors) -> Vectors:

@@ -67,7 +67,10 @@ class DenseStage:
         if self._coarse is None or method == "exact":
             return self._exact(vectors, allowed.rows, wanted)
         coarse = self._through(self._coarse, vectors, allowed, wanted)
-        delta = self._exact(vectors, allowed.since(self._coarse.rows), wanted)
+        unbuilt = allowed.since(self._coarse.rows)
+        if not len(unbuilt):
+            return coarse
+        delta = self._exact(vectors, unbuilt, wanted)
         return [top([one, other], wanted) for one, other in zip(coarse, delta, strict=True)]
 
     def _through(self, coarse: Coarse, vectors: Vectors, allowed: Allowed, wanted: int) -> list[Ranked]:
@@ -85,17 +88,19 @@ class DenseStage:
         return [self._exact(vectors[at : at + 1], np.sort(row), wanted)[0] for at, row in enumerate(ids)]
 
     def _exact(self, vectors: Vectors, allowed: Rows, wanted: int) -> list[Ranked]:
-        parts: list[list[Ranked]] = [[(np.empty(0, np.int64), np.empty(0, np.float32))] for _ in vectors]
+        if not len(allowed):
+            return [(np.empty(0, np.int64), np.empty(0, np.float32)) for _ in vectors]
+        parts: list[list[Ranked]] = [[] for _ in vectors]
         for start in range(0, len(allowed), _BLOCK):
             rows = allowed[start : start + _BLOCK]
             scores = _cosines(self._segment.vectors_of(rows), vectors)
             for part, column in zip(parts, scores.T, strict=True):
                 part.append(top([(rows, column)], wanted))
-        return [top(part, wanted) for part in parts]
+        return [part[0] if len(part) == 1 else top(part, wanted) for part in parts]
 
 
 def _cosines(held: Vectors, vectors: Vectors) -> Vectors:
     """Shape (len(held), len(vectors)). One vector not by BLAS: its threads wait for each other where cores are busy."""
     if len(vectors) == 1:
-        return np.asarray(np.einsum("ij,j->i", held, vectors[0])[:, np.newaxis], np.float32)
+        return np.asarray(np.vecdot(held, vectors[0])[:, np.newaxis], np.float32)
     return np.asarray(held @ vectors.T, np.float32)

@@ -41,6 +41,7 @@ class Moments:
         """times: shape (4, n), not kept."""
         self.rows = times.shape[1]
         self._columns = [_Column(column, start) for column, start in zip(times, _STARTS, strict=True)]
+        self._all: _Words = np.full(-(-self.rows // 64), ~np.uint64(0))
         self._changed: set[int] = set()
         self._again = np.empty(0, np.int64)
 
@@ -58,11 +59,14 @@ class Moments:
         if len(self._changed) > _MOST_CHANGED * self.rows:
             return visible(times, moment)
         instants = (moment.as_of, moment.as_of, moment.known_at, moment.known_at)
-        sides = [column.at(*one) for column, *one in zip(self._columns, instants, times, strict=True)]
-        possible = sides[0][0] & sides[1][0] & sides[2][0] & sides[3][0]
+        possible, failing = self._all, []
+        for column, *one in zip(self._columns, instants, times, strict=True):
+            if side := column.at(*one):
+                possible = possible & side[0]
+                failing.append(side[1])
         seen = np.unpackbits(possible.view(np.uint8), count=self.rows, bitorder="little").view(np.bool_)
-        for _, failing in sides:
-            seen[failing] = False
+        for places in failing:
+            seen[places] = False
         if len(self._again) < len(self._changed):
             self._again = np.array(sorted(self._changed), np.int64)
         seen[self._again] = visible(times[:, self._again], moment)
@@ -88,10 +92,12 @@ class _Column:
     def allocated(self) -> int:
         return int(self._order.nbytes + self._bounds.nbytes + self._before.nbytes)
 
-    def at(self, when: int, times: npt.NDArray[np.int64]) -> tuple[_Words, _Places]:
-        """The places whose extents may hold the time, as far as this end of them tells, and those of them that do not.
-        times: of all places, as they are now."""
+    def at(self, when: int, times: npt.NDArray[np.int64]) -> tuple[_Words, _Places] | None:
+        """The places whose extents may hold the time, as far as this end of them tells, and those of them that do not;
+        None if all do. times: of all places, as they are now."""
         block = int(np.searchsorted(self._bounds, when, side="right"))  # the first that is all later
+        if block == (len(self._bounds) if self._start else 0):
+            return None
         first, later = max(block - 1, 0) * _BLOCK, block * _BLOCK
         between = self._order[first:later].astype(np.int64)
         between = between[(times[between] > when) == self._start]

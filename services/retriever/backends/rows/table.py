@@ -62,7 +62,7 @@ class Table:
             return visible(times, moment)
         indexed = self._moments.rows
         told = self._moments.visible(times[:, :indexed], moment)
-        return np.concatenate([told, visible(times[:, indexed:], moment)])
+        return told if indexed == self._size else np.concatenate([told, visible(times[:, indexed:], moment)])
 
     @property
     def large(self) -> bool:
