@@ -21,6 +21,7 @@ from services.orchestrator.graph.answer import Question
 from services.orchestrator.graph.names import (
     ADVANCE_TASK,
     ANSWER_TASK,
+    ANSWERING_KEY,
     INGEST_QUEUE,
     INGEST_TASK,
     LENDING,
@@ -74,9 +75,9 @@ class Broker:
         await self._send(ANSWER_TASK, [question.to_json(), attempt], queue, {LENDING: 1} if lending else {}, task_id)
 
     async def waits(self, question: Question, attempt: int) -> bool:
-        """Whether the task is still in its queue, and there is a worker to take it. Raises one of FAILURES."""
+        """Whether the task is still in its queue, and there is a worker that takes answers. Raises one of FAILURES."""
         queue, task_id = self._place(question, attempt)
-        return bool(await self._waits([queue, WORKER_ALIVE_KEY], [task_id]))
+        return bool(await self._waits([queue, ANSWERING_KEY], [task_id]))
 
     async def send_job(self, job_id: str) -> None:
         """Raises one of FAILURES."""

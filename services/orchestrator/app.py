@@ -22,7 +22,14 @@ from services.orchestrator import advancing, answering, uploads
 from services.orchestrator.counting import Counting
 from services.orchestrator.following import Following
 from services.orchestrator.graph.answer import Question
-from services.orchestrator.graph.names import ADVANCE_TASK, ANSWER_TASK, INGEST_QUEUE, INGEST_TASK, LENDING
+from services.orchestrator.graph.names import (
+    ADVANCE_TASK,
+    ANSWER_QUEUE,
+    ANSWER_TASK,
+    INGEST_QUEUE,
+    INGEST_TASK,
+    LENDING,
+)
 from services.orchestrator.graph.queues import answer_queues
 from services.orchestrator.graph.stream import KEPT_SECONDS, AnswerStream
 from services.orchestrator.ingesting import Ingestion, Policy
@@ -113,6 +120,7 @@ def start_sweeper(app: Celery, runtime: Runtime) -> None:
         partial(_enqueue, app),
         partial(_tidy, runtime),
         settings.sweep_seconds,
+        ANSWER_QUEUE in settings.worker_queues,
     )
 
     @worker_ready.connect(weak=False)  # type: ignore[untyped-decorator]

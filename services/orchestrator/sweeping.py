@@ -16,7 +16,7 @@ from services.catalog.profiles import lagging_profiles, profiled_tenants
 from services.catalog.records import Generation
 from services.catalog.state import VIEWS, index_reader, known_collections, lagging, live_generation, view_reader
 from services.common.errors import AlmanacError
-from services.orchestrator.graph.names import WORKER_ALIVE_KEY
+from services.orchestrator.graph.names import ANSWERING_KEY, WORKER_ALIVE_KEY
 from services.orchestrator.metrics import QUEUED
 
 log = structlog.get_logger()
@@ -27,7 +27,7 @@ TIDY_SECONDS = 60.0
 class Sweeper:
     """Sweeps until cancelled. `queues` are those whose lengths are told.
 
-    `enqueue` puts a job back on the queue, `tidy` deletes uploads that nothing needs.
+    `enqueue` puts a job back on the queue, `tidy` deletes uploads that nothing needs. answering: it takes answers too.
     """
 
     def __init__(
@@ -39,9 +39,11 @@ class Sweeper:
         enqueue: Callable[[str], None],
         tidy: Callable[[], object],
         seconds: float,
+        answering: bool = True,
     ) -> None:
         self._catalog, self._follower, self._redis, self._queues = catalog, follower, redis, queues
         self._enqueue, self._tidy, self._seconds = enqueue, tidy, seconds
+        self._alive = (WORKER_ALIVE_KEY, ANSWERING_KEY) if answering else (WORKER_ALIVE_KEY,)
         self._tidied = -TIDY_SECONDS
 
     async def run(self) -> None:
@@ -69,7 +71,8 @@ class Sweeper:
             await self._follower.readers.advance_profiles(tenant, recorded)
 
     async def _sweep(self) -> None:
-        await self._redis.set(WORKER_ALIVE_KEY, 1, ex=max(6, int(self._seconds * 3)))
+        for key in self._alive:
+            await self._redis.set(key, 1, ex=max(6, int(self._seconds * 3)))
         for queue in self._queues:
             QUEUED.labels(queue).set(await self._redis.llen(queue))  # type: ignore[misc]
         for job_id in await asyncio.to_thread(self._abandoned):

@@ -14,7 +14,7 @@ from services.gateway.dispatch import Dispatcher
 from services.gateway.metrics import Metrics
 from services.gateway.resuming import START, following, rest
 from services.orchestrator.graph.answer import Event
-from services.orchestrator.graph.names import INGEST_QUEUE, WORKER_ALIVE_KEY
+from services.orchestrator.graph.names import ANSWERING_KEY, INGEST_QUEUE, WORKER_ALIVE_KEY
 from services.orchestrator.graph.queues import answer_queue
 from services.orchestrator.graph.stream import AnswerStream
 from tests.fakes.gateway import ask, catalog_in, gateway, nodes_over, said
@@ -181,6 +181,8 @@ async def test_a_question_waits_while_it_is_in_its_queue_and_there_is_a_worker(c
     await broker.send_answer(question, 1)
     assert not await broker.waits(question, 1)
     await redis.set(WORKER_ALIVE_KEY, 1, ex=60)
+    assert not await broker.waits(question, 1)
+    await redis.set(ANSWERING_KEY, 1, ex=60)
     assert [await broker.waits(question, attempt) for attempt in (1, 2)] == [True, False]
     await task_from(redis, QUEUE)
     assert not await broker.waits(question, 1)

@@ -12,3 +12,6 @@ LENDING = "almanac-lending"
 
 WORKER_ALIVE_KEY = "almanac:worker:alive"
 """The worker keeps it in Redis while it lives."""
+
+ANSWERING_KEY = "almanac:worker:answering"
+"""Likewise, a worker that takes answers."""
