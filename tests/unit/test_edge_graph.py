@@ -6,6 +6,7 @@ import pytest
 from services.common.nodes.funnel import Funnel, Quantization
 from services.retriever.backends.base import Definition
 from services.retriever.backends.edge.graph import Graph, write
+from services.retriever.backends.rows.bits import Bits
 from tests.fakes.faiss import clustered
 
 ROWS = 2_000
@@ -43,7 +44,7 @@ def test_the_method_follows_from_the_share_that_is_allowed(graphs, funnel, share
 def test_only_allowed_rows_are_found_and_as_many_as_are_wanted(graphs, share):
     allowed = np.random.default_rng(2).random(ROWS) < share
     wanted = min(100, int(allowed.sum()))
-    ids, scores = graphs[BINARY].search(clustered(5, seed=3), allowed, wanted)
+    ids, scores = graphs[BINARY].search(clustered(5, seed=3), Bits.of(allowed), wanted)
     assert ids.shape == scores.shape == (5, wanted) and allowed[ids].all()
     assert all(len(set(row)) == wanted for row in ids.tolist())
     assert (np.diff(scores, axis=1) <= 1e-6).all()
@@ -55,7 +56,7 @@ def test_what_the_graph_misses_because_the_near_are_forbidden_is_found_by_lists(
     allowed = np.ones(ROWS, bool)
     allowed[nearest[:500]] = False
     assert graphs[BINARY].method(1_500) == "graph"
-    ids, _ = graphs[BINARY].search(asked, allowed, 200)
+    ids, _ = graphs[BINARY].search(asked, Bits.of(allowed), 200)
     assert allowed[ids].all() and len(set(ids[0].tolist())) == 200
 
 
@@ -63,5 +64,5 @@ def test_without_lists_what_is_not_found_is_told(graphs):
     held, asked = clustered(ROWS), clustered(1, seed=3)
     allowed = np.ones(ROWS, bool)
     allowed[np.argsort(-(held @ asked[0]))[:500]] = False
-    ids, _ = graphs[Funnel()].search(asked, allowed, 200)
+    ids, _ = graphs[Funnel()].search(asked, Bits.of(allowed), 200)
     assert (ids < 0).any() and allowed[ids[ids >= 0]].all()

@@ -43,11 +43,11 @@ def test_what_is_allowed_within_a_posting_is_their_intersection(share, carriers)
 
 
 @pytest.mark.parametrize("scattered", [False, True])
-def test_a_mask_covers_the_first_rows_and_the_others_come_after(scattered):
+def test_bits_cover_the_first_rows_and_the_others_come_after(scattered):
     place = np.arange(10, 90, 1 + scattered)
     seen = place % 3 == 0
     allowed = Allowed(place, seen, 100)
-    assert np.flatnonzero(allowed.mask(50)).tolist() == [row for row in place[seen].tolist() if row < 50]
+    assert allowed.bits(50).listed().tolist() == [row for row in place[seen].tolist() if row < 50]
     assert allowed.since(50).tolist() == [row for row in place[seen].tolist() if row >= 50]
     assert len(allowed) == len(allowed.rows) and len(Allowed.none()) == 0
-    assert not allowed.mask(5).any() and not Allowed.none().mask(5).any()
+    assert not len(allowed.bits(5)) and not len(Allowed.none().bits(5))

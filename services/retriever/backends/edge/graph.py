@@ -20,7 +20,7 @@ from services.common.nodes.funnel import Funnel, Quantization
 from services.common.nodes.retriever import Vectors
 from services.retriever.backends.base import Definition
 from services.retriever.backends.faiss.coarse import Codes, make
-from services.retriever.backends.rows.allowed import Mask
+from services.retriever.backends.rows.bits import Bits
 from services.retriever.backends.rows.coarse import projected
 from services.retriever.backends.rows.lookup import Rows
 
@@ -107,8 +107,8 @@ class Graph:
             return self._lists.method(passing)
         return "graph" if passing >= _EXACT_BELOW * self.rows else "exact"
 
-    def search(self, vectors: Vectors, allowed: Mask, wanted: int) -> tuple[Rows, Vectors]:
-        passing = int(np.count_nonzero(allowed))
+    def search(self, vectors: Vectors, allowed: Bits, wanted: int) -> tuple[Rows, Vectors]:
+        passing = len(allowed)
         if self._lists is not None and passing < _LISTS_BELOW * self.rows:
             return self._lists.search(vectors, allowed, wanted)
         ids, scores = self._by_graph(vectors, allowed, wanted, math.ceil(_MORE * wanted * self.rows / passing))
@@ -120,13 +120,13 @@ class Graph:
     def close(self) -> None:
         self.shard.close()
 
-    def _by_graph(self, vectors: Vectors, allowed: Mask, wanted: int, limit: int) -> tuple[Rows, Vectors]:
+    def _by_graph(self, vectors: Vectors, allowed: Bits, wanted: int, limit: int) -> tuple[Rows, Vectors]:
         requests = [request(vector, min(limit, self.rows), rescored=False) for vector in vectors]
         ids = np.full((len(vectors), wanted), -1, np.int64)
         scores = np.zeros((len(vectors), wanted), np.float32)
         for at, points in enumerate(self.shard.query_batch(qe.QueryBatchRequest(requests))):
             found = np.array([(point.id, point.score) for point in points], np.float64).reshape(-1, 2)
-            kept = found[allowed[found[:, 0].astype(np.int64)]][:wanted]
+            kept = found[allowed.holds(found[:, 0].astype(np.int64))][:wanted]
             ids[at, : len(kept)], scores[at, : len(kept)] = kept.T
         return ids, scores
 

@@ -14,7 +14,7 @@ from services.common.errors import InvalidRequest, Unavailable
 from services.common.nodes.funnel import Quantization
 from services.common.nodes.retriever import Vectors
 from services.retriever.backends.base import Definition
-from services.retriever.backends.rows.allowed import Mask
+from services.retriever.backends.rows.bits import Bits
 from services.retriever.backends.rows.coarse import projected
 from services.retriever.backends.rows.lookup import Rows
 
@@ -137,12 +137,12 @@ class Codes:
     def method(self, passing: int) -> str:
         return "exact" if self._kind == "hnsw" and passing < _GRAPH_SHARE * self.rows else METHODS[self._kind]
 
-    def search(self, vectors: Vectors, allowed: Mask, wanted: int) -> tuple[Rows, Vectors]:
+    def search(self, vectors: Vectors, allowed: Bits, wanted: int) -> tuple[Rows, Vectors]:
         """For each vector (length one, shape (n, coarse dimensions)) the ids of the `wanted` best allowed rows, or as
         many as there are, and their cosines by their codes; both of shape (n, wanted), ids of -1 at the end of short
-        rows. allowed: shape (rows,), one at least."""
-        passing = int(np.count_nonzero(allowed))
-        selector = faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
+        rows. allowed: one at least."""
+        passing = len(allowed)
+        selector = faiss.IDSelectorBitmap(allowed.packed)
         enough = min(wanted, passing)
         probed = min(self._lists, math.ceil(_PROBED * (self.rows / passing) ** _WIDER))
         distances, ids = self._index.search(vectors, wanted, params=self._parameters(selector, probed, wanted))

@@ -15,6 +15,7 @@ from services.common.nodes.funnel import Funnel
 from services.common.nodes.retriever import Vectors
 from services.retriever.backends.base import Definition
 from services.retriever.backends.faiss.coarse import Codes, FaissKind, make, on_device
+from services.retriever.backends.rows.bits import Bits
 from services.retriever.backends.rows.coarse import normalized
 
 _POINTS, _DIMENSIONS, _WANTED = 512, 64, 20
@@ -39,7 +40,7 @@ def refuse_if_ignored(index: Any, name: str) -> None:
         rows = np.arange(1, _POINTS, share)
         forbidden = points[rows - 1]  # asked for what lies right beside the allowed
         allowed = np.isin(np.arange(_POINTS), rows)
-        ids, _ = index.search(forbidden, allowed, _WANTED)
+        ids, _ = index.search(forbidden, Bits.of(allowed), _WANTED)
         if not allowed[ids[ids >= 0]].all():
             raise Unavailable(
                 f"this FAISS ignores selectors ({name}): a search returned ids it was forbidden. Install a build with "

@@ -7,10 +7,9 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from services.retriever.backends.rows.bits import Bits, Mask
 from services.retriever.backends.rows.lookup import Rows
 from services.retriever.backends.rows.postings import Posting, Weights
-
-Mask = npt.NDArray[np.bool_]
 
 _LOOKED_UP = 16
 """Times the one side must be longer for the other to be looked up in it: a lookup costs as much as so many steps."""
@@ -25,14 +24,14 @@ class Allowed:
         self._place = place
         self._seen = seen
         self._held = held
-        self._count = int(np.count_nonzero(seen))
+        self._bits = Bits.of(seen)
 
     @classmethod
     def none(cls) -> Allowed:
         return cls(np.empty(0, np.int64), np.empty(0, bool), 0)
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._bits)
 
     @cached_property
     def rows(self) -> Rows:
@@ -44,15 +43,19 @@ class Allowed:
         at = int(np.searchsorted(self._place, row))
         return self._place[at:][self._seen[at:]]
 
-    def mask(self, rows: int) -> Mask:
-        """Of the first rows of all, which are allowed. Shape (rows,)."""
+    def bits(self, rows: int) -> Bits:
+        """Of the first rows of all, which are allowed."""
         size = int(np.searchsorted(self._place, rows))
+        if not size:
+            return Bits.none(rows)
+        first, last = int(self._place[0]), int(self._place[size - 1])
+        if last - first + 1 == size:  # they lie together: many times as fast as by their numbers
+            bits = Bits.none(rows)
+            bits.put(first, self._bits if size == len(self._place) else Bits.of(self._seen[:size]))
+            return bits
         mask = np.zeros(rows, bool)
-        if size:
-            first, last = int(self._place[0]), int(self._place[size - 1])
-            together = last - first + 1 == size  # many times as fast as by an index
-            mask[slice(first, last + 1) if together else self._place[:size]] = self._seen[:size]
-        return mask
+        mask[self._place[:size]] = self._seen[:size]
+        return Bits.of(mask)
 
     def within(self, posting: Posting) -> tuple[Rows, Weights]:
         """The places in `rows` of those in the posting, and their weights. What few may see does not cost what many

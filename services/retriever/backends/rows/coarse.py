@@ -9,7 +9,7 @@ import numpy as np
 
 from services.common.nodes.retriever import Vectors
 from services.retriever.backends.base import Definition
-from services.retriever.backends.rows.allowed import Mask
+from services.retriever.backends.rows.bits import Bits
 from services.retriever.backends.rows.lookup import Rows
 
 
@@ -25,10 +25,10 @@ class Coarse(Protocol):
         must do."""
         ...
 
-    def search(self, vectors: Vectors, allowed: Mask, wanted: int) -> tuple[Rows, Vectors]:
+    def search(self, vectors: Vectors, allowed: Bits, wanted: int) -> tuple[Rows, Vectors]:
         """For each vector (projected, shape (n, coarse dimensions)) the ids of the `wanted` best allowed rows and their
-        cosines by their codes; both of shape (n, wanted), ids of -1 where not all were found. allowed: shape (rows,),
-        one at least."""
+        cosines by their codes; both of shape (n, wanted), ids of -1 where not all were found. allowed: one at
+        least."""
         ...
 
     def close(self) -> None:

@@ -76,13 +76,13 @@ class DenseStage:
     def _through(self, coarse: Coarse, vectors: Vectors, allowed: Allowed, wanted: int) -> list[Ranked]:
         """Of the built rows."""
         funnel = self._definition.funnel
-        mask = allowed.mask(coarse.rows)
-        built = int(np.count_nonzero(mask))
+        bits = allowed.bits(coarse.rows)
+        built = len(bits)
         rough = max(_ROUGH, math.ceil(wanted * funnel.oversampling)) if funnel.rescore else wanted
         if built:
-            ids, scores = coarse.search(projected(vectors, self._definition), mask, min(rough, built))
+            ids, scores = coarse.search(projected(vectors, self._definition), bits, min(rough, built))
         if not built or (ids < 0).any():  # only every full vector can tell what the graph did not reach
-            return self._exact(vectors, np.flatnonzero(mask), wanted)
+            return self._exact(vectors, bits.listed(), wanted)
         if not funnel.rescore:
             return list(zip(ids, scores, strict=True))
         return [self._exact(vectors[at : at + 1], np.sort(row), wanted)[0] for at, row in enumerate(ids)]

@@ -6,10 +6,10 @@ import numpy as np
 import numpy.typing as npt
 
 from services.common.moment import Moment
+from services.retriever.backends.rows.bits import Mask
 
 Times = npt.NDArray[np.int64]
 """Columns: valid_from, valid_to, recorded_from, recorded_to."""
-Mask = npt.NDArray[np.bool_]
 _Words = npt.NDArray[np.uint64]
 _Places = npt.NDArray[np.int64]
 

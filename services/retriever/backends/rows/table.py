@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from services.common.moment import Extent, Moment, Span
+from services.retriever.backends.rows.bits import Mask
 from services.retriever.backends.rows.lookup import Rows
-from services.retriever.backends.rows.moments import Mask, Moments, Times, visible
+from services.retriever.backends.rows.moments import Moments, Times, visible
 
 DEAD = np.iinfo(np.int64).min
 """The end of what was replaced or erased, and is never visible again."""
