@@ -6,7 +6,10 @@ import random
 import pytest
 from redis.asyncio import Redis
 
+from services.common.errors import Unavailable
 from services.gateway.limits.leases import LEAST, MEMORY, Leases, Refused
+from services.orchestrator.graph.answer import Event
+from tests.fakes.gateway import COLLECTION, answering, client_of, gateway
 
 WITHIN = 10.0
 SEED = 20261121
@@ -111,6 +114,24 @@ async def test_one_that_was_given_up_teaches_nothing(redis):
         await held.release("t", await held.acquire("t"))
         await held.release("t", "nobody's", 0.001)
     assert await room(held) == 8
+
+
+async def test_the_gateway_learns_from_answers_given_afresh_and_to_their_end(tmp_path, redis, valkey):
+    fresh, cached = answering(), answering(cached_from="another")
+
+    async def by_its_words(question, emit):
+        if question.text == "fail":
+            await emit(Event("error", {"problem": Unavailable("gone").problem()}))
+        else:
+            await (cached if question.text == "again" else fresh)(question, emit)
+
+    settings = {"broker_url": f"unix://{valkey.socket}"}
+    async with gateway(tmp_path, by_its_words, **settings) as app, client_of(app) as client:
+        for text in ("fail", "again", "fresh", "fresh"):
+            for stream in (False, True):
+                body = {"question": text, "collection": COLLECTION, "stream": stream}
+                await client.post("/v1/answers", json=body)
+    assert await redis.hget("almanac:limits:answers-pace", "answers") == b"4"
 
 
 @pytest.mark.parametrize("load", [0.5, 0.9, 2.0])

@@ -9,6 +9,7 @@ load / (1 - load) behind, so the quotient is 1 / S. Where they do not share, it 
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -134,7 +135,7 @@ class Leases:
 
     async def release(self, holder: str, lease: str, took: float = 0.0) -> None:
         """took: seconds from which the pace is learnt; 0 where there is nothing to learn."""
-        await self._release(self._keys(holder), [lease, int(took * 1000), MEMORY, _PACE_SECONDS])
+        await self._release(self._keys(holder), [lease, math.ceil(took * 1000), MEMORY, _PACE_SECONDS])
 
     def _keys(self, holder: str) -> list[str]:
         """Of the holder's leases, of all leases, and of the pace."""
