@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from celery import Celery
-from kombu.exceptions import OperationalError
 from opentelemetry.trace import SpanKind
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -17,6 +15,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from services.common.telemetry import TRACEPARENT, spanning, traceparent
+from services.gateway.tasks import message
 from services.orchestrator.graph.answer import Question
 from services.orchestrator.graph.names import (
     ADVANCE_TASK,
@@ -30,7 +29,7 @@ from services.orchestrator.graph.names import (
 from services.orchestrator.graph.queues import answer_queue
 from services.orchestrator.graph.stream import AnswerStream
 
-FAILURES = (RedisError, OperationalError, OSError)
+FAILURES = (RedisError, OSError)
 """What a broker that is not there raises. TimeoutError is an OSError: where silence has a meaning, catch it first."""
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -48,12 +47,12 @@ return 0
 
 
 class Broker:
-    """Redis for the streams, Celery's producer for the tasks. Opening it connects to nothing.
+    """Redis, for the streams and for the tasks. Opening it connects to nothing.
 
     queues: how many sub-queues answers have.
     """
 
-    def __init__(self, url: str, celery_url: str, queues: int) -> None:
+    def __init__(self, url: str, queues: int) -> None:
         self._queues = queues
         # A connection that died while idle is replaced once; a broker that is gone is not waited for.
         once_more = Retry(NoBackoff(), 1, (RedisConnectionError,))
@@ -61,18 +60,23 @@ class Broker:
             url, socket_connect_timeout=_SECONDS, socket_timeout=_SECONDS, retry=once_more
         )
         self._waits = self._redis.register_script(_WAITS)
-        self._celery = _producer(celery_url)
 
     def stream(self, answer_id: str) -> AnswerStream:
         return AnswerStream(self._redis, answer_id)
 
     async def send_answer(self, question: Question, attempt: int, lending: bool = False) -> None:
-        """The question goes along, so that the worker begins without the catalog. Raises one of FAILURES.
+        """Admit the attempt and have it begin. Raises one of FAILURES.
 
-        lending: the question's vector follows it in the stream.
+        The question goes along, so that the worker begins without the catalog.
+        lending: its vector follows in the stream.
         """
         queue, task_id = self._place(question, attempt)
-        await self._send(ANSWER_TASK, [question.to_json(), attempt], queue, {LENDING: 1} if lending else {}, task_id)
+        told = {LENDING: 1} if lending else {}
+        task = _message(ANSWER_TASK, [question.to_json(), attempt], queue, task_id, told)
+        async with asyncio.timeout(_SEND_SECONDS), self._redis.pipeline(transaction=False) as both:
+            await AnswerStream(both, question.answer_id).admit(attempt)
+            both.lpush(queue, task)
+            await both.execute()
 
     async def waits(self, question: Question, attempt: int) -> bool:
         """Whether the task is still in its queue, and there is a worker that takes answers. Raises one of FAILURES."""
@@ -103,43 +107,18 @@ class Broker:
 
     async def close(self) -> None:
         await self._redis.aclose()
-        await asyncio.to_thread(self._celery.close)
 
     def _place(self, question: Question, attempt: int) -> tuple[str, str]:
         """The queue of a task that answers, and its id."""
         return answer_queue(question.tenant, self._queues), f"{question.answer_id}:{attempt}"
 
-    async def _send(
-        self, task: str, args: list[Any], queue: str, told: Mapping[str, Any] = _NOTHING, task_id: str | None = None
-    ) -> None:
-        again = {"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0}
-        with spanning(task, SpanKind.PRODUCER):
-            headers = {TRACEPARENT: traceparent(), **told}
+    async def _send(self, task: str, args: list[Any], queue: str) -> None:
         async with asyncio.timeout(_SEND_SECONDS):
-            await asyncio.to_thread(
-                self._celery.send_task,
-                task,
-                args,
-                queue=queue,
-                task_id=task_id,
-                headers=headers,
-                ignore_result=True,
-                retry=True,
-                retry_policy=again,
-            )
+            await self._redis.lpush(queue, _message(task, args, queue))  # type: ignore[misc]
 
 
-def _producer(url: str) -> Celery:
-    app = Celery("almanac", broker=url, set_as_current=False)
-    app.conf.update(
-        task_ignore_result=True,
-        broker_connection_retry=False,
-        broker_connection_timeout=_SECONDS,
-        broker_transport_options={
-            "socket_connect_timeout": _SECONDS,
-            "socket_timeout": _SECONDS,
-            "max_retries": 0,
-            "interval_start": 0,
-        },
-    )
-    return app
+def _message(
+    task: str, args: list[Any], queue: str, task_id: str | None = None, told: Mapping[str, Any] = _NOTHING
+) -> bytes:
+    with spanning(task, SpanKind.PRODUCER):
+        return message(task, args, queue, {TRACEPARENT: traceparent(), **told}, task_id)

@@ -72,7 +72,7 @@ async def open_context(settings: GatewaySettings, metrics: Metrics) -> AsyncIter
     catalog = await asyncio.to_thread(Database, settings.catalog_url)
     try:
         nodes = connect(settings, catalog)
-        broker = Broker(settings.broker_url, settings.celery_broker_url, settings.answer_queues)
+        broker = Broker(settings.broker_url, settings.answer_queues)
         dispatcher = Dispatcher(nodes, broker, metrics, settings.answer_seconds)
         entries = RedisEntries(settings.broker_url)
         lives = Lives(settings.cache_seconds, settings.cache_pinned_seconds)

@@ -178,8 +178,8 @@ class _Asked:
             return
         if not attempt:
             self._lending = asyncio.ensure_future(self._lend())
-        await self._stream.admit(self._attempt)
-        if attempt:
+        else:
+            await self._stream.admit(self._attempt)  # before what is there is read
             for position, event in await self._stream.rest(self._position):
                 self._position = position
                 await self._tell(event)

@@ -235,6 +235,7 @@ class MemoryBroker:
         answer_id = question.answer_id
         self.sent.append((answer_id, attempt))
         self.lending.append(lending)
+        self.stream(answer_id).attempt = attempt
         if self.worker is not None:
             task = asyncio.ensure_future(self.worker(self.stream(answer_id), answer_id, attempt))
             self._working.add(task)  # the loop itself keeps no tasks

@@ -43,7 +43,7 @@ async def question(tmp_path):
 
 @pytest.fixture
 async def broker(valkey):
-    opened = Broker(f"unix://{valkey.socket}", f"redis+socket://{valkey.socket}", QUEUES)
+    opened = Broker(f"unix://{valkey.socket}", QUEUES)
     yield opened
     await opened.close()
 

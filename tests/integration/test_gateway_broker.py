@@ -7,12 +7,14 @@ import signal
 from contextlib import aclosing
 
 import pytest
+from celery import Celery
 from redis.asyncio import Redis
 
 from services.gateway.broker import Broker
 from services.gateway.dispatch import Dispatcher
 from services.gateway.metrics import Metrics
 from services.gateway.resuming import START, following, rest
+from services.gateway.tasks import message
 from services.orchestrator.graph.answer import Event
 from services.orchestrator.graph.names import ANSWERING_KEY, INGEST_QUEUE, WORKER_ALIVE_KEY
 from services.orchestrator.graph.queues import answer_queue
@@ -28,7 +30,7 @@ LONG = 5.0
 
 @pytest.fixture
 async def broker(valkey):
-    opened = Broker(f"unix://{valkey.socket}", f"redis+socket://{valkey.socket}", QUEUES)
+    opened = Broker(f"unix://{valkey.socket}", QUEUES)
     yield opened
     await opened.close()
 
@@ -97,6 +99,22 @@ async def test_tasks_arrive_on_their_queues_and_events_come_back(catalog, broker
     assert await task_from(redis, INGEST_QUEUE) == ("almanac.ingest", ["j"])
 
 
+async def test_a_task_reads_as_celery_itself_would_have_sent_it(valkey, redis):
+    given = {"task_id": "a:1", "headers": {"traceparent": "t", "almanac-lending": 1}}
+    args = [{"text": "Größe?", "weights": {}}, 1]
+    with Celery("test", broker=f"redis+socket://{valkey.socket}", set_as_current=False) as celery:
+        celery.send_task("almanac.answer", args, queue="q", ignore_result=True, **given)
+    await redis.lpush("q", message("almanac.answer", args, "q", given["headers"], given["task_id"]))
+    theirs, ours = (json.loads(raw) for raw in reversed(await redis.lrange("q", 0, -1)))
+    for one in (theirs, ours):
+        one["body"] = json.loads(base64.b64decode(one["body"]))
+        for name in ("argsrepr", "kwargsrepr"):  # for Celery's log
+            del one["headers"][name]
+        for name in ("delivery_tag", "reply_to"):  # no two are alike; where results would go
+            del one["properties"][name]
+    assert ours == theirs
+
+
 async def test_a_stream_that_was_cut_goes_on_at_another_gateway(catalog, redis, valkey, tmp_path):
     question = ask(catalog)
     pieces = [f"{number} " for number in range(40)]
@@ -111,7 +129,7 @@ async def test_a_stream_that_was_cut_goes_on_at_another_gateway(catalog, redis, 
 
     async def told(events, has=START):
         """The text of some events beyond the place, and where they end; the client is gone then."""
-        opened = Broker(f"unix://{valkey.socket}", f"redis+socket://{valkey.socket}", QUEUES)
+        opened = Broker(f"unix://{valkey.socket}", QUEUES)
         async with gateway(tmp_path, None, opened) as app:
             context, text = app.state.context, ""
             dispatcher = Dispatcher(context.nodes, opened, Metrics(), 4 * LONG, LONG)
