@@ -37,6 +37,9 @@ from services.generator.backends.base import Backend
 from services.generator.backends.memory import MemoryBackend
 from services.generator.backends.slots import SlotPool
 from services.generator.generator import BoundedGenerator, Limits
+from services.generator.residency.holding import OnDemand
+from services.generator.residency.keeper import Keeper
+from services.generator.residency.policies import KeepAlive
 from services.generator.server import GeneratorServicer
 from services.generator.settings import GeneratorSettings
 from services.protos.generator_pb2_grpc import add_GeneratorServicer_to_server
@@ -503,6 +506,24 @@ async def test_an_adapter_that_vllm_cannot_read_fails_alone(vllm: Backend) -> No
     with pytest.raises(Unavailable, match="broken"):
         await text_of(generator, prompt(adapter="broken"))
     assert await text_of(generator, prompt())
+
+
+async def test_vllms_adapters_come_and_go_as_the_policy_says(vllm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("plain", "fancy"):
+        await vllm.adapters.unload(name)
+    keeper = Keeper(KeepAlive(0.05), budget=1)
+    held = OnDemand(vllm._load, vllm._unload, keeper=keeper, sizes={"plain": 1, "fancy": 1})
+    monkeypatch.setattr(vllm, "_adapters", held)
+    generator = bounded_over(vllm)
+    texts = await asyncio.gather(*(text_of(generator, prompt(adapter="plain")) for _ in range(3)))
+    assert held.show("plain").loads == 1
+    numbers = {name: vllm._loras[name].lora_int_id for name in ("plain", "fancy")}
+    assert set(await vllm._engine.list_loras()) == {numbers["plain"]}
+    assert await text_of(generator, prompt(adapter="fancy")) not in texts
+    assert set(await vllm._engine.list_loras()) == {numbers["fancy"]}, "there is room for one"
+    await asyncio.sleep(0.1)
+    await held.tick()
+    assert set(await vllm._engine.list_loras()) == set()
 
 
 async def test_a_slots_cache_is_never_used_for_another_tenant() -> None:
