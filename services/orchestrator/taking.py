@@ -6,7 +6,7 @@ from typing import Any
 
 from celery import Celery, bootsteps
 
-_LOOK_SECONDS = 0.02
+_LOOK_SECONDS = 0.05
 
 
 class LookOften(bootsteps.StartStopStep):  # type: ignore[misc]
