@@ -14,7 +14,10 @@ class RetrieverSettings(Settings):
         "edge", description="Index engine: edge (Qdrant Edge), faiss, qdrant (a server), or memory (tests)."
     )
     retriever_exact_below: int = Field(
-        2_000, ge=0, description="Up to how many points that pass a search compares full vectors with all of them."
+        2_000,
+        ge=0,
+        description="Up to how many points that pass a search compares full vectors with all of them; edge and faiss: "
+        "300 at most.",
     )
     retriever_build_above: int = Field(
         5_000,
