@@ -8,13 +8,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, bindparam, func, insert, select, update
+from sqlalchemy import BindParameter, Connection, Integer, String, bindparam, func, insert, select, update
 
 from services.catalog.tables import answers, erasures
 from services.common.errors import AnswerNotFound
 from services.common.moment import now
 
 ASKED, DONE, FAILED = "asked", "done", "failed"
+_ANSWER, _ATTEMPT = bindparam("answer", type_=String), bindparam("number", type_=Integer)
+_AWAITED = (answers.c.answer_id == _ANSWER, answers.c.attempt == _ATTEMPT, answers.c.state == ASKED)
+"""What waits for an attempt to answer it. Statements of every answer's path are put together once: that costs more time
+than to run them."""
+_CREATE = insert(answers)
+_REQUEST = select(answers.c.request).where(*_AWAITED)
+_RECORD = update(answers).where(*_AWAITED).returning(answers.c.tenant, answers.c.collection)
 _REFERENCE = re.compile(r"\[(\d+(?:, ?\d+)*)\]")
 
 
@@ -35,26 +42,24 @@ class Stored:
 def create(tx: Connection, tenant: str, collection: str, request: Mapping[str, Any]) -> str:
     """A new answer's id, its row committed before it is enqueued; the request is kept with the id in it."""
     answer_id = str(uuid.uuid4())
-    tx.execute(
-        insert(answers).values(
-            answer_id=answer_id,
-            tenant=tenant,
-            collection=collection,
-            state=ASKED,
-            attempt=1,
-            request={**request, "answer_id": answer_id},
-            record=None,
-            created_at=now(),
-        )
-    )
+    row = {
+        "answer_id": answer_id,
+        "tenant": tenant,
+        "collection": collection,
+        "state": ASKED,
+        "attempt": 1,
+        "request": {**request, "answer_id": answer_id},
+        "record": None,
+        "created_at": now(),
+    }
+    tx.execute(_CREATE, row)
     return answer_id
 
 
 def request(tx: Connection, answer_id: str, attempt: int) -> Mapping[str, Any] | None:
     """What was asked, if it still waits for this attempt to answer it."""
-    mine = (answers.c.answer_id == answer_id, answers.c.attempt == attempt, answers.c.state == ASKED)
-    query = select(answers.c.request).where(*mine)
-    found: Mapping[str, Any] | None = tx.execute(query).scalar_one_or_none()
+    mine = {"answer": answer_id, "number": attempt}
+    found: Mapping[str, Any] | None = tx.execute(_REQUEST, mine).scalar_one_or_none()
     return found
 
 
@@ -78,12 +83,8 @@ def record(
 ) -> tuple[str, str] | None:
     """Record the outcome; the answer's tenant and collection, or None if a later attempt has taken over or it is
     recorded already."""
-    written = tx.execute(
-        update(answers)
-        .where(answers.c.answer_id == answer_id, answers.c.attempt == attempt, answers.c.state == ASKED)
-        .values(state=state, record=dict(found))
-        .returning(answers.c.tenant, answers.c.collection)
-    ).one_or_none()
+    outcome = {"answer": answer_id, "number": attempt, "state": state, "record": dict(found)}
+    written = tx.execute(_RECORD, outcome).one_or_none()
     return None if written is None else (written.tenant, written.collection)
 
 

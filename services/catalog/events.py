@@ -60,6 +60,17 @@ class Word:
     note: str = ""
 
 
+_HELD = (
+    select(versions.c.doc_id)
+    .distinct()
+    .where(
+        versions.c.tenant == bindparam("tenant"),
+        versions.c.collection == bindparam("collection"),
+        versions.c.doc_id.in_(bindparam("names", expanding=True)),
+    )
+)
+
+
 def searched(tx: Connection, searches: Iterable[Search]) -> None:
     """Log searches."""
     for search in searches:
@@ -218,17 +229,15 @@ def _append(tx: Connection, event_id: str, tenant: str, collection: str, kind: s
         "kind": kind,
         "payload": payload,
     }
-    tx.execute(insert_new(tx, events).values(row))
+    tx.execute(insert_new(tx, events), row)
 
 
 def _kept(tx: Connection, tenant: str, collection: str, documents: Iterable[str]) -> list[str]:
     """Each document once, and none that has been erased since."""
     wanted = list(dict.fromkeys(documents))
-    query = select(versions.c.doc_id).distinct().where(*_here(versions, tenant, collection))
+    here = {"tenant": tenant, "collection": collection}
     held = {
-        name
-        for part in batched(wanted, _NAMES)
-        for name in tx.execute(query.where(versions.c.doc_id.in_(part))).scalars()
+        name for part in batched(wanted, _NAMES) for name in tx.execute(_HELD, {**here, "names": list(part)}).scalars()
     }
     return [document for document in wanted if document in held]
 

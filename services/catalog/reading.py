@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, func, select
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, func, select
 
 from services.catalog.records import Located, digest
 from services.catalog.tables import (
@@ -121,10 +121,14 @@ def phrasings(tx: Connection, keys: Iterable[str], known_at: int) -> dict[str, P
     return {row.question_key: Phrasing(row.canonical, row.question) for row in tx.execute(query)}
 
 
+_COLLECTION = select(collections).where(
+    collections.c.tenant == bindparam("its_tenant"), collections.c.collection == bindparam("its_name")
+)
+
+
 def collection(tx: Connection, tenant: str, name: str) -> Row[Any]:
     """The collection's row. Raises CollectionNotFound."""
-    query = select(collections).where(collections.c.tenant == tenant, collections.c.collection == name)
-    row = tx.execute(query).one_or_none()
+    row = tx.execute(_COLLECTION, {"its_tenant": tenant, "its_name": name}).one_or_none()
     if row is None:
         raise CollectionNotFound(f"there is no collection {name[:128]!r}; ingest something into it first")
     return row

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, Row, delete, select
+from sqlalchemy import Connection, Row, bindparam, delete, select
 
 from services.catalog.inserts import insert_new, upsert
 from services.catalog.reading import collection as collection_row
@@ -33,11 +33,12 @@ def view_reader(view: str) -> str:
 VIEWS = (FACTS, DOCUMENTS, USAGE)
 """The feature views that follow the record of a collection."""
 LIVE, DROPPED = "live", "dropped"
+_LIVE = select(generations).where(generations.c.state == LIVE)
 
 
 def live_generation(tx: Connection) -> Generation:
     """The generation that answers are served from. Raises Unavailable before there is one."""
-    row = tx.execute(select(generations).where(generations.c.state == LIVE)).one_or_none()
+    row = tx.execute(_LIVE).one_or_none()
     if row is None:
         raise Unavailable("there is no live index generation yet; start the worker, which creates the first")
     return generation_of(row)
@@ -113,13 +114,16 @@ def resolve_moment(
     return Moment(as_of, _lowest(tx, tenant, name, readers, row.created_at))
 
 
+_MARKS = select(watermarks.c.recorded_at).where(
+    watermarks.c.tenant == bindparam("its_tenant"),
+    watermarks.c.collection == bindparam("its_name"),
+    watermarks.c.reader.in_(bindparam("readers", expanding=True)),
+)
+
+
 def _lowest(tx: Connection, tenant: str, name: str, readers: Iterable[str], never: int) -> int:
-    table = watermarks
     wanted = list(readers)
-    query = select(table.c.recorded_at).where(
-        table.c.tenant == tenant, table.c.collection == name, table.c.reader.in_(wanted)
-    )
-    found = list(tx.execute(query).scalars())
+    found = list(tx.execute(_MARKS, {"its_tenant": tenant, "its_name": name, "readers": wanted}).scalars())
     return min(found) if len(found) == len(wanted) else never
 
 
