@@ -32,8 +32,6 @@ async def listen(
     come back within `linger` seconds, on any gateway.
     """
     events: asyncio.Queue[Event | None] = asyncio.Queue()
-    clock = asyncio.get_running_loop().time
-    began = clock()
     working = asyncio.ensure_future((answering or context.answering)(question, events.put))
     working.add_done_callback(lambda _: events.put_nowait(None))
     try:
@@ -48,7 +46,7 @@ async def listen(
                 raise Internal("the answer ended without a word")
             if event.kind == "done":
                 if answering is None and not event.data["answer"].get("cached_from"):
-                    context.limiter.took(clock() - began)
+                    context.limiter.answered()
                 await charged(context, question, event)
             yield event
             if event.kind in LAST:

@@ -2,14 +2,13 @@
 
 Streams of a key are such, and answers of a tenant, which are admitted only while few are in flight and few wait in the
 workers' queues; all of it is checked in one step. Few are as many as end in the time that users wait, at the pace of
-the last ones (ADR-0016): how many are in flight when one ends, itself included, by how long it took, in the mean. Where
-all share a processor that is its capacity, at any load: in M/M/1-PS each takes S / (1 - load), and one that ends leaves
-load / (1 - load) behind, so the quotient is 1 / S. Where they do not share, it grows with their number.
+the last ones (ADR-0016): how many ended for each second in which any was in flight. Where all share a processor that
+is its capacity, at any load (the utilization law: throughput by utilization). Where they do not slow each other, it
+grows with their number.
 """
 
 from __future__ import annotations
 
-import math
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,28 +23,45 @@ SECONDS = 30
 LEAST = 4
 """So many are admitted however long they take."""
 
-MEMORY = 16
-"""Of how many answers the pace is the mean; from then on the newest weighs one in so many."""
+MEMORY_SECONDS = 60.0
+"""Of busy time, after which what ended weighs 1 / e in the pace."""
 
-_PACE_SECONDS = 3_600
-"""How long a pace is remembered while nothing ends."""
+_KNOWN_SECONDS = 3_600
+"""How long a pace is remembered while nothing is asked."""
 
-_ACQUIRE = """
+_PACED = """
 local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local lease, most, lasts, total = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
-local waiting, within, least = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local now = tonumber(ARGV[1])
+if now == 0 then now = clock[1] * 1000 + math.floor(clock[2] / 1000) end
+local function paced(flying, ended, memory, known)
+    local before = redis.call('HMGET', KEYS[3], 'at', 'busy', 'ended')
+    local passed = flying > 0 and math.max(0, now - (before[1] or now)) or 0
+    local kept = math.exp(-passed / memory)
+    local busy = (before[2] or 0) * kept + memory * (1 - kept)
+    ended = (before[3] or 0) * kept + ended
+    redis.call('HSET', KEYS[3], 'at', now, 'busy', string.format('%.17g', busy), 'ended', string.format('%.17g', ended))
+    redis.call('EXPIRE', KEYS[3], known)
+    return busy > 0 and ended / busy or 0
+end
+"""
+"""What both scripts begin with; KEYS[3] is the pace, ARGV[1] the time, or 0 for Redis' own. Times are milliseconds."""
+
+_ACQUIRE = (
+    _PACED
+    + """
+local lease, most, lasts, total = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local waiting, within, least = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 local queues = #KEYS - 3
 local function share(of) return queues > 0 and math.max(1, math.floor(of / queues)) or 0 end
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
+local own, all = redis.call('ZCARD', KEYS[1]), redis.call('ZCARD', KEYS[2])
+local pace = within > 0 and paced(all, 0, tonumber(ARGV[9]), ARGV[10]) or 0
 if not redis.call('ZSCORE', KEYS[1], lease) then
-    local pace = redis.call('HMGET', KEYS[3], 'flying', 'ms')
-    if within > 0 and pace[2] then
-        local bound = math.max(least, math.floor(pace[1] / pace[2] * within + 0.5))
+    if pace > 0 then
+        local bound = math.max(least, math.floor(pace * within + 0.5))
         total = total > 0 and math.min(total, bound) or bound
     end
-    local own, all = redis.call('ZCARD', KEYS[1]), redis.call('ZCARD', KEYS[2])
     if total > 0 and all >= total and (own >= share(total) or all >= 2 * total) then return 'full' end
     if waiting > 0 and redis.call('LLEN', KEYS[4]) >= share(waiting) then
         for place = 4, #KEYS do waiting = waiting - redis.call('LLEN', KEYS[place]) end
@@ -59,20 +75,17 @@ for _, leases in ipairs({KEYS[1], KEYS[2]}) do
 end
 return ''
 """
-"""Keys: leases of the holder, of all; the pace; then every queue, the holder's own first. Times are milliseconds."""
+)
+"""Keys: leases of the holder, of all; the pace; then every queue, the holder's own first."""
 
-_RELEASE = """
-local flying, took, memory = redis.call('ZCARD', KEYS[2]), tonumber(ARGV[2]), tonumber(ARGV[3])
-redis.call('ZREM', KEYS[1], ARGV[1])
-if redis.call('ZREM', KEYS[2], ARGV[1]) == 1 and took > 0 then
-    local pace = redis.call('HMGET', KEYS[3], 'flying', 'ms', 'answers')
-    local answers = math.min((pace[3] or 0) + 1, memory)
-    local function mean(before, now) return string.format('%.6f', before + (now - before) / answers) end
-    flying, took = mean(pace[1] or 0, flying), mean(pace[2] or 0, took)
-    redis.call('HSET', KEYS[3], 'flying', flying, 'ms', took, 'answers', answers)
-    redis.call('EXPIRE', KEYS[3], ARGV[4])
-end
+_RELEASE = (
+    _PACED
+    + """
+if tonumber(ARGV[3]) > 0 then paced(redis.call('ZCARD', KEYS[2]), ARGV[4], tonumber(ARGV[5]), ARGV[6]) end
+redis.call('ZREM', KEYS[1], ARGV[2])
+redis.call('ZREM', KEYS[2], ARGV[2])
 """
+)
 
 
 class Refused(Exception):
@@ -102,12 +115,14 @@ class Line:
 
 
 _NO_LINE = Line()
+_MEMORY = (MEMORY_SECONDS * 1000, _KNOWN_SECONDS)
 
 
 class Leases:
     """Leases by holder, at most `most` each and `total` in all, none while the line is full; 0: any number.
 
-    within: seconds in which all that are held are to end; 0: however long. Raises what Redis raises.
+    within: seconds in which all that are held are to end; 0: however long. clock: milliseconds, or 0 for Redis' own.
+    Raises what Redis raises.
     """
 
     def __init__(
@@ -119,23 +134,26 @@ class Leases:
         line: Line = _NO_LINE,
         within: float = 0.0,
         seconds: float = SECONDS,
+        clock: Callable[[], int] = int,
     ) -> None:
         self._redis, self._kind, self.most, self.seconds = redis, kind, most, seconds
         self._total, self._line, self._within = total, line, int(within * 1000)
+        self._clock = clock
         self._acquire, self._release = redis.register_script(_ACQUIRE), redis.register_script(_RELEASE)
 
     async def acquire(self, holder: str, lease: str = "") -> str:
         """A new lease, or the given one renewed. Raises Refused."""
         lease = lease or str(uuid.uuid4())
-        bounds = [self.most, int(self.seconds * 1000), self._total, self._line.most, self._within]
-        refusal = await self._acquire([*self._keys(holder), *self._line.keys(holder)], [lease, *bounds, LEAST])
+        bounds = [self.most, int(self.seconds * 1000), self._total, self._line.most, self._within, LEAST]
+        keys = [*self._keys(holder), *self._line.keys(holder)]
+        refusal = await self._acquire(keys, [self._clock(), lease, *bounds, *_MEMORY])
         if refusal:
             raise Refused(full=refusal == b"full")
         return lease
 
-    async def release(self, holder: str, lease: str, took: float = 0.0) -> None:
-        """took: seconds from which the pace is learnt; 0 where there is nothing to learn."""
-        await self._release(self._keys(holder), [lease, math.ceil(took * 1000), MEMORY, _PACE_SECONDS])
+    async def release(self, holder: str, lease: str, ended: int = 0) -> None:
+        """ended: how many answers, since the last was told, were given to their end: from these the pace is learnt."""
+        await self._release(self._keys(holder), [self._clock(), lease, self._within, ended, *_MEMORY])
 
     def _keys(self, holder: str) -> list[str]:
         """Of the holder's leases, of all leases, and of the pace."""

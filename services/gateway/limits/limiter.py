@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -28,9 +27,6 @@ from services.orchestrator.graph.queues import answer_queue, answer_queues
 log = structlog.get_logger()
 
 _SECONDS = 1.0
-_UNTOLD = 64
-"""Of how many answers it is kept how long they took."""
-
 _CHARGED_SECONDS = 3_600
 """How long it is known that an answer was charged for: its stream is not kept so long."""
 
@@ -60,7 +56,7 @@ class Limiter:
             ),
             settings.answers_within_seconds,
         )
-        self._took: deque[float] = deque(maxlen=_UNTOLD)
+        self._ended = 0
         self._open = settings.limits_without_redis == "open"
         self._outages = Outages(self._lost, lambda: log.warning("limits_back"), clock)
 
@@ -134,7 +130,7 @@ class Limiter:
     async def answer(self, tenant: str) -> AsyncIterator[None]:
         """A place among the answers in flight. Raises Overloaded while there is none, RateLimited for the tenant's."""
         try:
-            async with self._held(self._answers, tenant, self._took):
+            async with self._held(self._answers, tenant):
                 yield
         except Refused as refused:
             if refused.full:
@@ -144,15 +140,15 @@ class Limiter:
                 f"{most} questions of the tenant are being answered, as many as it may have at once"
             ) from None
 
-    def took(self, seconds: float) -> None:
+    def answered(self) -> None:
         """An answer was given, afresh and to its end. Told with the next place that is free again, so at no cost."""
-        self._took.append(seconds)
+        self._ended += 1
 
     async def close(self) -> None:
         await self._redis.aclose()
 
     @asynccontextmanager
-    async def _held(self, leases: Leases, holder: str, took: deque[float] | None = None) -> AsyncIterator[None]:
+    async def _held(self, leases: Leases, holder: str) -> AsyncIterator[None]:
         """Hold a lease, renewed meanwhile; without Redis what holds it goes uncounted. Raises Refused."""
         lease = await self._asked(lambda: leases.acquire(holder))
         if lease is None:
@@ -164,7 +160,12 @@ class Limiter:
         finally:
             renewing.cancel()
             with suppress(*FAILURES):
-                await leases.release(holder, lease, took.popleft() if took else 0.0)
+                await leases.release(holder, lease, self._untold() if leases is self._answers else 0)
+
+    def _untold(self) -> int:
+        """How many answers have ended since this was last asked."""
+        ended, self._ended = self._ended, 0
+        return ended
 
     async def _asked(self, work: Callable[[], Awaitable[Result]]) -> Result | None:
         """What Redis says; None if it is down and that lets everything through. Raises Unavailable otherwise."""
