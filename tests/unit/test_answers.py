@@ -1,6 +1,7 @@
 """Answers that nobody ends, tasks that come too late, and which answers are exact."""
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 
 import pytest
 from sqlalchemy import event, update
@@ -11,8 +12,9 @@ from services.common.errors import Unavailable
 from services.common.moment import Moment, now
 from services.common.nodes.retriever import Stage, Target
 from services.orchestrator import answering
+from services.orchestrator.graph.answer import Basis, Cited, Considered
 from services.orchestrator.graph.run import answer
-from tests.fakes.gateway import MemoryStream, OnePassage, ask, catalog_in, nodes_over, said
+from tests.fakes.gateway import MemoryStream, OnePassage, ask, catalog_in, citation, nodes_over, said
 
 MINUTE_US = 60_000_000
 
@@ -90,3 +92,14 @@ async def test_a_task_whose_attempt_was_given_up_is_not_worked_on(catalog):
     await stream.admit(2)
     await answering.work(nodes_over(catalog), stream, question, 1)
     assert stream.events == [] and ended(catalog, question) is None
+
+
+def test_what_is_kept_of_a_question_and_an_answer_is_every_field(catalog):
+    question = replace(ask(catalog), filters={"kind": ["a"]}, weights={"usage.cited": 0.5})
+    assert question.to_json() == asdict(question)
+    passage, cited = Considered("p", "d", "0a", {"usage.cited": 2.0}), Cited("p", "0b")
+    given = said(question, "Yes [1].", citation(), basis=Basis((passage,), "f", (cited,), "0c"), trace=({"step": "a"},))
+    kept = given.to_json()
+    assert kept.keys() == asdict(given).keys()
+    assert kept["citations"][0].keys() == asdict(citation()).keys()
+    assert json.dumps(kept["basis"]) == json.dumps(asdict(given.basis))

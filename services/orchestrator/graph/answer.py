@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from services.catalog.answers import FAILED
@@ -13,6 +13,11 @@ from services.common.nodes.scope import Scope
 
 Grounding = Literal["generated", "quoted", "abstained"]
 EventKind = Literal["step", "citation", "text", "done", "error", "alive"]
+
+
+def _fields(item: Any) -> dict[str, Any]:
+    """The fields of a dataclass alone; dataclasses.asdict copies whatever it comes across, which takes long."""
+    return {name: getattr(item, name) for name in item.__dataclass_fields__}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +50,8 @@ class Question:
         return Scope(self.tenant, self.collection, self.generation.name, self.moment)
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        generation = {**_fields(self.generation), "funnel": self.generation.funnel.to_json()}
+        return {**_fields(self), "moment": _fields(self.moment), "generation": generation}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Question:
@@ -81,7 +87,7 @@ class Citation:
     def to_json(self) -> dict[str, Any]:
         """Times as ISO strings; open ends as null; an undated document says so, and so does one without pages."""
         return {
-            **asdict(self),
+            **_fields(self),
             "section": list(self.section),
             "valid_from": iso(self.valid_from),
             "valid_to": iso(self.valid_to),
@@ -118,6 +124,13 @@ class Basis:
     fact_id: str = ""
     evidence: tuple[Cited, ...] = ()
     prompt_sha256: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            **_fields(self),
+            "passages": [_fields(passage) for passage in self.passages],
+            "evidence": [_fields(cited) for cited in self.evidence],
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,9 +170,10 @@ class Answer:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            **asdict(self),
+            **_fields(self),
             "citations": [citation.to_json() for citation in self.citations],
             "moment": moment_json(self.moment),
+            "basis": self.basis.to_json(),
         }
 
 
