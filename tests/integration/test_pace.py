@@ -143,7 +143,8 @@ async def test_time_in_which_nothing_is_asked_does_not_count(leases, clock):
     assert await room(leases()) == 0.8 * WITHIN
 
 
-async def test_the_gateway_learns_from_answers_given_afresh_and_to_their_end(tmp_path, redis, valkey):
+async def test_the_gateway_learns_from_answers_given_afresh_and_to_their_end(tmp_path, redis, valkey, monkeypatch):
+    monkeypatch.setattr(of_leases, "_MEMORY", (1e12, 3_600))
     fresh, cached = answering(), answering(cached_from="another")
 
     async def by_its_words(question, emit):
@@ -159,7 +160,7 @@ async def test_the_gateway_learns_from_answers_given_afresh_and_to_their_end(tmp
                 body = {"question": text, "collection": COLLECTION, "stream": stream}
                 await client.post("/v1/answers", json=body)
     learnt = await redis.hget("almanac:limits:answers-pace", "ended")
-    assert float(learnt) == pytest.approx(4, rel=0.2)
+    assert float(learnt) == pytest.approx(4)
 
 
 @pytest.mark.parametrize("load", [0.5, 0.9, 2.0])
