@@ -49,9 +49,14 @@ def create_app(settings: WorkerSettings) -> Celery:
     app.conf.update(
         task_ignore_result=True,
         task_store_errors_even_if_ignored=False,
-        # The catalog's leases and the gateway's attempts bring lost work back; redelivery would only double it.
+        # The catalog's leases and the gateway's attempts bring lost work back; redelivery would only double it, and to
+        # write down what it needs takes each task two round trips. Priorities, which no task has, would be more lists.
         task_acks_late=False,
-        broker_transport_options={"queue_order_strategy": "round_robin"},
+        broker_transport_options={
+            "queue_order_strategy": "round_robin",
+            "ack_emulation": False,
+            "priority_steps": [0],
+        },
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         worker_hijack_root_logger=False,
