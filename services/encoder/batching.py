@@ -35,10 +35,14 @@ class Limits:
     to come back."""
 
     texts: int = 64
-    tokens: float = 512
+    tokens: int = 512
     """Padding included."""
     padding: int = 16
     """Of the tokens."""
+    packed: bool = False
+    """Whether there is no padding."""
+    share: float = math.inf
+    """Of the tokens that wait."""
     lanes: int = 1
     delay_seconds: float = 0.0
 
@@ -86,6 +90,7 @@ class Batcher:
         self._turns: deque[_Call] = deque()
         self._numbers = 0
         self._lanes: set[asyncio.Task[None]] = set()
+        self._computing = 0
         self._gathering: dict[asyncio.Future[None], int] = {}
 
     async def encode(self, name: str, model: LoadedModel, tokens: Sequence[Tokens], dimensions: int) -> Vectors:
@@ -111,7 +116,7 @@ class Batcher:
         for gathered, expected in self._gathering.items():
             if len(self._turns) >= expected and not gathered.done():
                 gathered.set_result(None)
-        while len(self._lanes) < min(self._limits.lanes, len(self._texts)):
+        while len(self._lanes) < min(self._limits.lanes, self._computing + len(self._texts)):
             # Its own context: no call's deadline holds for the batches of all.
             self._lanes.add(asyncio.create_task(self._run(), context=Context()))
 
@@ -126,7 +131,9 @@ class Batcher:
             while self._turns:
                 opener = self._turns[0]
                 batch = self._take(opener)
+                self._computing += 1
                 await self._embed(batch)
+                self._computing -= 1
                 # Only now: what came meanwhile goes before what is left of the opener.
                 if self._turns and self._turns[0] is opener:
                     self._turns.rotate(-1)
@@ -135,11 +142,11 @@ class Batcher:
             self._lanes.discard(cast("asyncio.Task[None]", asyncio.current_task()))
 
     def _take(self, opener: _Call) -> list[_Text]:
-        """The next batch, out of the queue: of what waits, no more than the share of one lane."""
+        """The next batch, out of the queue: of what waits, no more than one idle lane's share."""
         first = next(iter(opener.waiting.values()))
-        share = sum(text.length for text in self._texts) / self._limits.lanes
-        share += max(first.length / 2, self._limits.padding)
-        limits = replace(self._limits, tokens=min(self._limits.tokens, share))
+        idle = self._limits.lanes - self._computing
+        share = sum(text.length for text in self._texts) / idle + first.length / 2
+        limits = replace(self._limits, share=share, packed=opener.model.packs)
         low, high = _span(self._texts, bisect_left(self._texts, first), limits)
         batch = self._texts[low:high]
         del self._texts[low:high]
@@ -196,8 +203,8 @@ def _span(texts: Sequence[_Text], first: int, limits: Limits) -> tuple[int, int]
         if not _same(texts, added, first):
             break
         tokens += texts[added].length
-        padded = (high - low + 1) * max(longest, texts[added].length)
-        if padded > limits.tokens or padded - tokens > limits.padding:
+        size = tokens if limits.packed else (high - low + 1) * max(longest, texts[added].length)
+        if size > limits.tokens or size - tokens > limits.padding or tokens > limits.share:
             break
         low, high = min(low, added), max(high, added + 1)
     return low, high

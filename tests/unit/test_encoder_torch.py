@@ -18,7 +18,15 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
-from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3Model
+from transformers import (
+    BertConfig,
+    BertModel,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+    Qwen3Model,
+    RobertaConfig,
+    RobertaModel,
+)
 
 from services.common.models import Model, ModelCache
 from services.common.nodes.encoder import TextKind
@@ -39,6 +47,23 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(
         tokenizer_object=made, pad_token="[PAD]", eos_token="[END]", unk_token="[UNK]", padding_side="left"
     )
+
+
+@pytest.fixture(scope="module", params=["bert", "roberta"])
+def reader_of_words(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An encoder whose tokens all see each other, and whose mean is the vector, 48 dimensions."""
+    torch.manual_seed(7)
+    base, place = tmp_path_factory.mktemp("base"), tmp_path_factory.mktemp(request.param)
+    sizes = {"vocab_size": 64, "hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 2}
+    made = {
+        "bert": lambda: BertModel(BertConfig(**sizes, num_attention_heads=4, pad_token_id=0)),
+        "roberta": lambda: RobertaModel(RobertaConfig(**sizes, num_attention_heads=4, pad_token_id=0)),
+    }[request.param]()
+    made.save_pretrained(base)
+    tokenizer().save_pretrained(base)
+    modules = [Transformer(str(base)), Pooling(48, "mean"), Normalize()]
+    SentenceTransformer(modules=modules, device="cpu").save(str(place))
+    return place
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +115,22 @@ async def test_a_decoder_padded_on_the_left_gives_each_text_the_vector_it_has_al
     plain = SentenceTransformer(str(decoder), device="cpu", local_files_only=True)
     np.testing.assert_allclose(together, [plain.encode(text) for text in TEXTS], atol=1e-5)
     assert np.abs(together[0] - together[1]).max() > 0.01
+
+
+async def test_texts_packed_into_common_rows_have_the_vectors_they_have_alone(
+    reader_of_words: Path, tmp_path: Path
+) -> None:
+    node = encoder(reader_of_words, tmp_path, max_tokens=128)
+    assert (await node.load("qwen")).packs
+    texts = [" ".join((WORDS * 20)[start : start + size]) for start, size in enumerate([1, 90, 4, 127, 30, 30, 2, 60])]
+    together = await node.encode("qwen", TextKind.QUERY, texts)
+    plain = SentenceTransformer(str(reader_of_words), device="cpu", local_files_only=True)
+    np.testing.assert_allclose(together, [plain.encode(text) for text in texts], atol=1e-5)
+    assert np.abs(together[0] - together[2]).max() > 0.01
+
+
+async def test_a_model_whose_tokens_see_only_those_before_them_is_not_packed(decoder: Path, tmp_path: Path) -> None:
+    assert not (await encoder(decoder, tmp_path).load("qwen")).packs
 
 
 async def test_an_instruction_stands_before_queries_alone(decoder: Path, tmp_path: Path) -> None:

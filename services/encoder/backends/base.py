@@ -15,6 +15,9 @@ Tokens = Sized
 class LoadedModel(Protocol):
     """One model in memory. Both calls block, and may run in several threads at once."""
 
+    packs: bool
+    """Whether a batch costs its tokens alone, with no padding for those that are shorter than others."""
+
     def tokenize(self, texts: Sequence[str]) -> Sequence[Tokens]:
         """Every text in tokens, in order. A text longer than the window counts up to the window."""
         ...

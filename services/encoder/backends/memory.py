@@ -31,6 +31,8 @@ class MemoryBackend:
 class HashedWords:
     """The sum of one random direction per word: texts that share words are close."""
 
+    packs = True
+
     def __init__(self, dimensions: int, max_tokens: int) -> None:
         self._dimensions = dimensions
         self._max_tokens = max_tokens

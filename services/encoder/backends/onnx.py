@@ -36,6 +36,8 @@ class OnnxBackend:
 
 
 class OnnxModel:
+    packs = False
+
     def __init__(self, directory: Path, max_tokens: int, threads: int) -> None:
         self._tokenizer = Tokenizer.from_file(str(directory / _TOKENIZER))
         self._tokenizer.enable_truncation(max_tokens)

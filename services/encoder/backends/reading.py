@@ -36,10 +36,9 @@ def reader(model: SentenceTransformer, max_tokens: int) -> Reader:
     own = _OwnReader(model, max_tokens)
     if own.counter is None or model.tokenizer.pad_token_id is None:
         return own
-    fast = _FastReader(model.tokenizer, own.counter)
-    probes = _probes(model.tokenizer, max_tokens)
-    found = fast.features(fast.tokens(probes))
-    return fast if _same(found, model.preprocess(probes)) else own
+    fast = FastReader(model.tokenizer, own.counter, _probes(model.tokenizer, max_tokens))
+    found = fast.features(fast.tokens(fast.probes))
+    return fast if _same(found, model.preprocess(fast.probes)) else own
 
 
 def _probes(tokenizer: Any, max_tokens: int) -> list[str]:
@@ -49,10 +48,11 @@ def _probes(tokenizer: Any, max_tokens: int) -> list[str]:
     return [words, words.lower(), words.upper(), f" Ünïcode, {words}\n" * max_tokens, ""]
 
 
-class _FastReader:
+class FastReader:
     """A tokenizer of words that the model is given nothing beside; padding is done here."""
 
-    def __init__(self, tokenizer: Any, counter: Any) -> None:
+    def __init__(self, tokenizer: Any, counter: Any, probes: list[str]) -> None:
+        self.probes = probes
         self._counter = counter
         self._left = tokenizer.padding_side == "left"
         padding = {
