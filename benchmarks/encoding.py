@@ -1,11 +1,18 @@
 """Adaptive batching: 32 callers with a question each, against the same calls one by one and against one offline batch.
 
-The callers reach encoder processes over gRPC, as the stack does: one as it is by default, one with batches of a single
-text; then the same two again inside one process, without gRPC. The offline side has the engine to itself: no calls, all
-texts known before, sorted by length. All sides have the same engine with the same threads. They take turns, and each
-figure is the median of the rounds. `engine_gain` is what batches gain in the engine alone, offline over one text at a
-time there: what the callers' gain cannot exceed by more than the calls' own cost. `cpu_ms_per_text` tells where the
-processor time goes: on a machine whose cores are all the engine's, what callers and gRPC use is missing there.
+The callers reach encoder processes over gRPC, as the stack does, and ask for their next vector as soon as they have
+one. *Batched* is the encoder and its client as they are by default: calls share messages, and texts share batches, two
+of which are computed side by side. *Unbatched*: every call is a message of its own, and every text a batch of its own,
+two at a time there too. The same two then run inside one process, without gRPC. *Offline* has the engine to itself,
+with all of its threads: no calls, all texts known before, sorted by length, 32 at a time, as sentence-transformers'
+own `encode` does; without lanes, so that the callers' batches may even be ahead of it. Callers, gRPC and engine share
+the machine's cores.
+
+The sides take turns, and each ratio is the median of the rounds'. `engine_gain` is what batches gain in the engine
+alone, offline over one text at a time there: what the callers' gain cannot exceed by more than the calls' own cost.
+ONNX Runtime spends so little beside the tokens that it gains about 2 from batches of questions: `over_unbatched` of 3
+is for torch to show. `cpu_ms_per_text` tells where the processor time goes: on a machine whose cores are all the
+engine's, what callers and gRPC use is missing there.
 
 `--backend sentence-transformers` is measured in the environment of `make test-torch`:
 `.venv-torch/bin/python -m benchmarks.encoding --backend sentence-transformers`.
