@@ -45,9 +45,12 @@ class Bits:
         byte, shift = divmod(first, 8)
         packed = others.packed[: -(-others.rows // 8)]
         into = self.packed[byte : byte + len(packed)]
+        if not shift:
+            into |= packed
+            return
         into |= packed << shift
         after = self.packed[byte + 1 : byte + 1 + len(packed)]
-        after |= packed[: len(after)] >> (8 - shift) if shift else 0
+        after |= packed[: len(after)] >> (8 - shift)
 
     def holds(self, rows: Rows) -> Mask:
         """Which of the rows are among them."""
