@@ -100,6 +100,17 @@ async def test_nothing_is_known_at_first_and_the_given_bound_holds(leases):
     assert await room(leases(total=12)) == 12
 
 
+async def test_while_none_has_ended_fewer_are_admitted_the_longer_that_takes(leases, clock):
+    first = await leases(within=0).acquire("t")
+    await leases().release("t", await leases().acquire("t"))
+    bounds = []
+    for _ in range(3):
+        clock.seconds += 1
+        bounds.append(1 + await room(leases()))
+    await leases().release("t", first)
+    assert bounds == [10, 5, LEAST]
+
+
 @pytest.mark.parametrize("count", [1, 4, 8])
 async def test_on_a_processor_that_all_share_as_many_are_admitted_however_many_there_were(leases, clock, count):
     await served(leases(), clock, count, took=count / 0.8)

@@ -41,10 +41,13 @@ local function paced(flying, ended, memory, known)
     ended = (before[3] or 0) * kept + ended
     redis.call('HSET', KEYS[3], 'at', now, 'busy', string.format('%.17g', busy), 'ended', string.format('%.17g', ended))
     redis.call('EXPIRE', KEYS[3], known)
-    return busy > 0 and ended / busy or 0
+    return busy > 0 and math.max(1, ended) / busy or 0
 end
 """
-"""What both scripts begin with; KEYS[3] is the pace, ARGV[1] the time, or 0 for Redis' own. Times are milliseconds."""
+"""What both scripts begin with; KEYS[3] is the pace, ARGV[1] the time, or 0 for Redis' own. Times are milliseconds.
+
+While none has ended it is as if one were about to.
+"""
 
 _ACQUIRE = (
     _PACED
