@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
@@ -50,7 +50,7 @@ class Load:
         return (len(self.ms) - before) / (time.perf_counter() - began)
 
     async def _client(self, until: float) -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, limit=_LONGEST)
+        reader, writer = await connect(self.port)
         while (began := time.perf_counter()) < until:
             writer.write(self.requests[next(self.turn) % len(self.requests)])
             if await _whole(reader) == 200:
@@ -68,10 +68,34 @@ async def _whole(reader: asyncio.StreamReader) -> int:
     return int(head[9:12])
 
 
+async def connect(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection that can be asked again and again."""
+    return await asyncio.open_connection("127.0.0.1", port, limit=_LONGEST)
+
+
+async def events(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes
+) -> AsyncIterator[tuple[str, bytes]]:
+    """Kind and data of each server-sent event, read to the stream's end. Raises RuntimeError for any status but 200."""
+    writer.write(request)
+    head = await reader.readuntil(_END)
+    if int(head[9:12]) != 200:
+        raise RuntimeError(head.decode())
+    kind = ""
+    while line := await reader.readline():
+        if line.startswith(b"event: "):
+            kind = line[7:].decode().rstrip()
+        elif line.startswith(b"data: "):
+            yield kind, line[6:]
+        elif line == b"0\r\n":
+            await reader.readline()
+            break
+
+
 async def listen(port: int, request: bytes, began: asyncio.Event | None = None) -> Reply:
     """Follow a stream of server-sent events to its last one, `done`; `began` is set with its first byte, or its end."""
     reply, sent = Reply(), time.perf_counter()
-    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=_LONGEST)
+    reader, writer = await connect(port)
     try:
         writer.write(request)
         reply.status = int((await reader.readuntil(_END))[9:12])

@@ -1,8 +1,9 @@
 """What Almanac costs beside its engines: answers through gateway, Celery and gRPC, against the engines called bare.
 
-Ours is the stack as `almanac up` starts it, from the request to the stream's `done`. Bare is the same graph in one
-process over a copy of the stack's home, its nodes plain objects: no gateway, no broker, no gRPC, no record. Both get
-the same questions of xquad in turns and write at most `tokens` tokens; a question whose two texts differ counts as
+Ours is the stack as `almanac up` starts it, from the request to the stream's `done`, as a client sees it that costs
+next to nothing itself (benchmarks.http_load; httpx takes 2.4 ms of its own for such a stream). Bare is the same graph
+in one process over a copy of the stack's home, its nodes plain objects: no gateway, no broker, no gRPC, no record. Both
+get the same questions of xquad in turns and write at most `tokens` tokens; a question whose two texts differ counts as
 `different`. The differences are of pairs, their median that of all questions: `through_ms_p50` is ours less bare where
 quotes alone answer, so that no slow token hides it; `overhead_ms_p50` is ours less the time in which an engine works,
 so the graph's own work too (evidence, grounding, reading the catalog); `overhead_share` is that where the model writes.
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import json
 import shutil
 import statistics
 import sys
@@ -24,11 +26,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import httpx
-
 from benchmarks import generation
-from benchmarks.asking import ask
 from benchmarks.common import Figures, Stack, data_file, parser, publish, running_stack
+from benchmarks.http_load import connect, events, post
 from pipelines.evaluation import Targets
 from pipelines.evaluation.squad import load_squad, sample
 from services.admin.client import Gateway
@@ -55,6 +55,8 @@ TARGETS: Targets = {
 }
 QUESTIONS, TENANT, COLLECTION, SEED = "xquad.en.json", Settings().tenant, "xquad", 7
 _WARM_UP = 5
+_SECONDS = 120.0
+"""Bounds one answer."""
 
 
 class Told(NamedTuple):
@@ -113,24 +115,37 @@ def _generator() -> GeneratorSettings:
 
 async def _pairs(stack: Stack, home: Path, texts: Sequence[str], tokens: int) -> tuple[list[Pair], list[Pair]]:
     """Every question on both sides, first by quotes alone, then written by the model; the first few warm both up."""
-    async with _bare(home) as bare, httpx.AsyncClient(base_url=stack.url, timeout=120, trust_env=False) as client:
+    async with _bare(home) as bare:
+        connection = await connect(stack.port)
         catalog = Database(Settings(home=stack.home).catalog_url)
         halves = []
         for generate in (False, True):
             pairs = []
             for text in texts:
-                ours = await _ask(client, text, generate, tokens)
+                ours = await _ask(connection, text, generate, tokens)
                 pairs.append((ours, await bare(_question(catalog, ours.id))))
             halves.append(pairs[_WARM_UP:])
         catalog.close()
+        connection[1].close()
     return halves[0], halves[1]
 
 
-async def _ask(client: httpx.AsyncClient, text: str, generate: bool, tokens: int) -> Told:
-    told = await ask(client, text, COLLECTION, generate=generate, max_tokens=tokens)
-    if told.answer is None or told.answer["degraded"]:
-        raise RuntimeError(f"{text!r} was not answered in full: {told.problem or told.answer['degraded']}")
-    return Told(told.answer["id"], told.answer["answer"], told.ms)
+async def _ask(
+    connection: tuple[asyncio.StreamReader, asyncio.StreamWriter], text: str, generate: bool, tokens: int
+) -> Told:
+    body = {"question": text, "collection": COLLECTION, "stream": True, "generate": generate, "max_tokens": tokens}
+    request, began = post("/v1/answers", body), time.perf_counter()
+    async with asyncio.timeout(_SECONDS):
+        heard = {
+            kind: (data, (time.perf_counter() - began) * 1000) async for kind, data in events(*connection, request)
+        }
+    if "done" not in heard:
+        raise RuntimeError(f"{text!r} was not answered: {heard.get('error')}")
+    data, ended = heard["done"]
+    found = json.loads(data)["answer"]
+    if found["degraded"]:
+        raise RuntimeError(f"{text!r} was not answered in full: {found['degraded']}")
+    return Told(found["id"], found["answer"], (ended - began) * 1000)
 
 
 def _question(catalog: Database, answer_id: str) -> Question:

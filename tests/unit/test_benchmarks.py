@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.footprint import on_disk
 from benchmarks.gateway import _percentiles, _ratio
-from benchmarks.http_load import Reply, listen, post
+from benchmarks.http_load import Reply, connect, events, listen, post
 from benchmarks.retrieval import DEFAULT_NAME, funnels, modes
 from benchmarks.search_load import _held, _times
 from services.common.nodes.funnel import DEFAULT
@@ -66,6 +66,29 @@ async def test_a_stream_is_timed_from_its_sending_and_a_refusal_is_no_end():
         whole, refused = [await listen(port, post("/v1/answers", {}), asyncio.Event()) for _ in range(2)]
     assert whole.ended and 0 < whole.headers <= whole.first <= whole.text
     assert (refused.status, refused.ended) == (503, False)
+
+
+async def test_a_connection_gives_the_events_of_one_stream_after_the_other_and_no_refusal():
+    def chunk(text):
+        return b"%x\r\n%s\r\n" % (len(text), text)
+
+    async def serve(reader, writer):
+        for turn in (b"1", b"2"):
+            await reader.readuntil(b"{}")
+            told = chunk(b"id: a/1\r\nevent: text\r\ndata: 0" + turn + b"\r\n\r\n") + chunk(b": still here\r\n\r\n")
+            told += chunk(b"event: done\r\ndata: {}\r\n\r\n") + chunk(b"")
+            writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + told)
+        await reader.readuntil(b"{}")
+        writer.write(b"HTTP/1.1 503 Full\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1") as server:
+        connection = await connect(server.sockets[0].getsockname()[1])
+        streams = [[event async for event in events(*connection, post("/v1/answers", {}))] for _ in range(2)]
+        with pytest.raises(RuntimeError, match="503 Full"):
+            [event async for event in events(*connection, post("/v1/answers", {}))]
+        connection[1].close()
+    assert streams == [[("text", b"0%d\r\n" % turn), ("done", b"{}\r\n")] for turn in (1, 2)]
 
 
 def test_percentiles_are_taken_over_all_rounds():
