@@ -30,6 +30,7 @@ OPTIONS = [("grpc.max_receive_message_length", MAX_MESSAGE_BYTES), ("grpc.max_se
 _PINGS = [
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 1_000),
+    ("grpc.http2.max_ping_strikes", 0),  # a busy node reads several at once, which is no client's fault
 ]
 """Clients may ask every second whether the node is still there."""
 _LEAVING = [("grpc.max_connection_age_ms", 30_000)]
