@@ -132,8 +132,10 @@ class Batcher:
                 opener = self._turns[0]
                 batch = self._take(opener)
                 self._computing += 1
-                await self._embed(batch)
-                self._computing -= 1
+                try:
+                    await self._embed(batch)
+                finally:
+                    self._computing -= 1
                 # Only now: what came meanwhile goes before what is left of the opener.
                 if self._turns and self._turns[0] is opener:
                     self._turns.rotate(-1)

@@ -329,3 +329,18 @@ async def test_a_deadline_holds_while_the_model_is_loaded() -> None:
         await node.encode("slow", TextKind.QUERY, ["x"])
     backend.go.set()
     assert (await node.encode("slow", TextKind.QUERY, ["x"])).shape == (1, 32)
+
+
+def test_what_a_loop_left_amid_a_batch_takes_no_lane_from_the_next_loop() -> None:
+    backend = Gate()
+    encoding = encoder(backend)
+
+    async def leave() -> None:
+        asyncio.create_task(encoding.encode("a", TextKind.PASSAGE, ["held"]))  # noqa: RUF006
+        await asyncio.to_thread(backend.holding.wait, 10)
+
+    asyncio.run(leave())
+    backend.go.set()
+    vectors = asyncio.run(asyncio.wait_for(encoding.encode("a", TextKind.PASSAGE, ["word"]), 10))
+    assert vectors.shape == (1, 8)
+    encoding.close()
