@@ -9,11 +9,11 @@ import faiss
 import numpy as np
 
 from services.common.nodes.retriever import Vectors
-from services.retriever.backends.edge.graph import Graph, request
+from services.retriever.backends.edge.graph import GRAPH, LISTS, Graph, request
 from services.retriever.backends.rows.build import COARSE
 from services.retriever.backends.rows.index import RowsIndex
 
-DEPTH, CANDIDATES, LISTS = 10, 300, 32
+DEPTH, CANDIDATES, PROBED = 10, 300, 32
 
 Search = Callable[[Vectors], object]
 
@@ -21,7 +21,9 @@ Search = Callable[[Vectors], object]
 def bare_search(index: RowsIndex, backend: str) -> Search:
     """Of one vector: its ten nearest among the built rows, of as many candidates as the index takes."""
     (path,) = index.serving().directory.glob(f"index-*{COARSE}")
-    return _edge(path) if backend == "edge" else _faiss(path, index)
+    if backend != "edge":
+        return _faiss(path, index)
+    return _edge(path) if (path / GRAPH).exists() else _faiss(path / LISTS, index)
 
 
 def _edge(path: Path) -> Search:
@@ -32,7 +34,7 @@ def _edge(path: Path) -> Search:
 
 def _faiss(path: Path, index: RowsIndex) -> Search:
     codes = faiss.read_index(str(path))
-    faiss.extract_index_ivf(codes).nprobe = LISTS
+    faiss.extract_index_ivf(codes).nprobe = PROBED
 
     def search(vector: Vectors) -> object:
         _, found = codes.search(vector[None], CANDIDATES)

@@ -5,7 +5,9 @@ import pytest
 
 from services.common.nodes.funnel import Funnel, Quantization
 from services.retriever.backends.base import Definition
-from services.retriever.backends.edge.graph import Graph, write
+from services.retriever.backends.edge import graph
+from services.retriever.backends.edge.graph import EdgeKind, Graph, write
+from services.retriever.backends.faiss.coarse import Codes
 from services.retriever.backends.rows.bits import Bits
 from tests.fakes.faiss import clustered
 
@@ -21,8 +23,8 @@ def graphs(tmp_path_factory):
         write(home / f"g{len(opened)}", None, Definition(funnel), held, "")
         opened[funnel] = Graph(home / f"g{len(opened)}")
     yield opened
-    for graph in opened.values():
-        graph.close()
+    for one in opened.values():
+        one.close()
 
 
 @pytest.mark.parametrize(
@@ -66,3 +68,14 @@ def test_without_lists_what_is_not_found_is_told(graphs):
     allowed[np.argsort(-(held @ asked[0]))[:500]] = False
     ids, _ = graphs[Funnel()].search(asked, Bits.of(allowed), 200)
     assert (ids < 0).any() and allowed[ids[ids >= 0]].all()
+
+
+@pytest.mark.parametrize(("funnel", "made"), [(BINARY, Codes), (Funnel(), Graph)])
+def test_of_more_rows_than_a_graph_of_one_bit_codes_is_for_there_are_lists_alone(funnel, made, tmp_path, monkeypatch):
+    monkeypatch.setattr(graph, "_GRAPH_ROWS", ROWS - 1)
+    write(tmp_path / "large", None, Definition(funnel), clustered(ROWS), "")
+    opened = EdgeKind().read(tmp_path / "large")
+    assert isinstance(opened, made) and opened.rows == ROWS
+    ids, _ = opened.search(clustered(5, seed=3), Bits.of(np.ones(ROWS, bool)), 10)
+    assert ids.shape == (5, 10) and (ids >= 0).all()
+    opened.close()

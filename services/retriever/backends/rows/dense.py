@@ -20,9 +20,6 @@ from services.retriever.backends.rows.segment import Segment
 _ROUGH = 300
 """Coarse candidates at least: of 200,000 rows with one bit a dimension 40 give a recall@10 of 0.745, 120 of 0.957, 200
 of 0.992, 400 of 0.998; each costs 2 µs to read."""
-_ROUGH_OF_FEW = 200
-"""At least, of up to 3,000 allowed rows, a tenth of which is fewer than 300: of 2,000 in 200,000 they give 0.989, 300
-give 0.992."""
 _READ_ALL = _ROUGH
 """Allowed rows up to which all of their full vectors are read, as those of so many candidates are anyway."""
 _BLOCK = 8_192
@@ -81,7 +78,7 @@ class DenseStage:
         funnel = self._definition.funnel
         bits = allowed.bits(coarse.rows)
         built = len(bits)
-        rough = max(_least(built), math.ceil(wanted * funnel.oversampling)) if funnel.rescore else wanted
+        rough = max(_ROUGH, math.ceil(wanted * funnel.oversampling)) if funnel.rescore else wanted
         if built:
             ids, scores = coarse.search(projected(vectors, self._definition), bits, min(rough, built))
         if not built or (ids < 0).any():  # only every full vector can tell what the graph did not reach
@@ -100,11 +97,6 @@ class DenseStage:
             for part, column in zip(parts, scores.T, strict=True):
                 part.append(top([(rows, column)], wanted))
         return [part[0] if len(part) == 1 else top(part, wanted) for part in parts]
-
-
-def _least(allowed: int) -> int:
-    """Coarse candidates."""
-    return max(_ROUGH_OF_FEW, min(_ROUGH, allowed // 10))
 
 
 def _cosines(held: Vectors, vectors: Vectors) -> Vectors:

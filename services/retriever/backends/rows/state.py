@@ -18,8 +18,9 @@ from services.retriever.backends.durable import save_json
 from services.retriever.backends.rows.segment import Place
 
 FILE = "state.json"
-SCHEMA = 2
-"""Of the files: 2 has rows and postings of its own, 1 kept them in an index of Qdrant Edge."""
+SCHEMA = 3
+"""Of the files: 2 has rows and postings of its own, 1 kept them in an index of Qdrant Edge. 3 keeps the graph below the
+build, beside the lists."""
 _BASIS = "basis.npy"
 
 
