@@ -116,29 +116,26 @@ def _generator() -> GeneratorSettings:
 async def _pairs(stack: Stack, home: Path, texts: Sequence[str], tokens: int) -> tuple[list[Pair], list[Pair]]:
     """Every question on both sides, first by quotes alone, then written by the model; the first few warm both up."""
     async with _bare(home) as bare:
-        connection = await connect(stack.port)
         catalog = Database(Settings(home=stack.home).catalog_url)
         halves = []
         for generate in (False, True):
             pairs = []
             for text in texts:
-                ours = await _ask(connection, text, generate, tokens)
+                ours = await _ask(stack.port, text, generate, tokens)
                 pairs.append((ours, await bare(_question(catalog, ours.id))))
             halves.append(pairs[_WARM_UP:])
         catalog.close()
-        connection[1].close()
     return halves[0], halves[1]
 
 
-async def _ask(
-    connection: tuple[asyncio.StreamReader, asyncio.StreamWriter], text: str, generate: bool, tokens: int
-) -> Told:
+async def _ask(port: int, text: str, generate: bool, tokens: int) -> Told:
+    """On a connection of its own: the gateway closes it after a stream."""
     body = {"question": text, "collection": COLLECTION, "stream": True, "generate": generate, "max_tokens": tokens}
     request, began = post("/v1/answers", body), time.perf_counter()
     async with asyncio.timeout(_SECONDS):
-        heard = {
-            kind: (data, (time.perf_counter() - began) * 1000) async for kind, data in events(*connection, request)
-        }
+        reader, writer = await connect(port)
+        heard = {kind: (data, time.perf_counter()) async for kind, data in events(reader, writer, request)}
+        writer.close()
     if "done" not in heard:
         raise RuntimeError(f"{text!r} was not answered: {heard.get('error')}")
     data, ended = heard["done"]
