@@ -30,13 +30,13 @@ def test_a_training_set_knows_what_held_then(stack, tmp_path):
 
 
 def test_a_profile_that_is_set_is_served_within_seconds(stack):
-    stack.almanac("profiles", "set", "--plan", "team", "--questions-per-day", "100")
+    stack.almanac("profiles", "set", "--plan", "team", "--questions-per-day", "100000")
     stack.almanac("profiles", "set", "--user", "ann", "--locale", "de-AT")
 
     def shown():
         return stack.json("profiles", "show", "--user", "ann")["profile"]
 
-    expected = {"plan": "team", "locale": "de-AT", "adapter": "", "questions_per_day": 100, "tokens_per_day": 0}
+    expected = {"plan": "team", "locale": "de-AT", "adapter": "", "questions_per_day": 100_000, "tokens_per_day": 0}
     eventually(lambda: shown() == expected, 30)
 
 
