@@ -41,7 +41,11 @@ def llamacpp(settings: GeneratorSettings) -> tuple[Backend, Bare]:
     threads = ThreadPoolExecutor(settings.generator_slots)
 
     async def bare(prompt: Prompt) -> Spoken:
-        return await asyncio.get_running_loop().run_in_executor(threads, _complete, backend._server, prompt)
+        loaded = backend._servers.take()
+        try:
+            return await asyncio.get_running_loop().run_in_executor(threads, _complete, loaded.server, prompt)
+        finally:
+            backend._servers.give_back(loaded)
 
     return backend, bare
 
