@@ -151,7 +151,7 @@ def bounded_over(backend: Backend) -> BoundedGenerator:
     return BoundedGenerator(backend, Limits(max_tokens=400, queue=16), NAMED)
 
 
-@pytest_asyncio.fixture(params=["in process", "gRPC"], loop_scope="module")
+@pytest_asyncio.fixture(params=["in process", pytest.param("gRPC", marks=pytest.mark.slow)], loop_scope="module")
 async def generator(
     request: pytest.FixtureRequest, backend: Backend, tmp_path: Path
 ) -> AsyncGenerator[ManagedGenerator, None]:
