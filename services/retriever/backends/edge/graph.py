@@ -115,14 +115,16 @@ class Graph:
         self.allocated = self._lists.allocated if self._lists else 0
 
     def method(self, passing: int) -> str:
-        if self._lists is not None and passing < _LISTS_BELOW * self.rows:
-            return self._lists.method(passing)
+        lists = self._lists_for(passing)
+        if lists is not None:
+            return lists.method(passing)
         return "graph" if passing >= _EXACT_BELOW * self.rows else "exact"
 
     def search(self, vectors: Vectors, allowed: Bits, wanted: int) -> tuple[Rows, Vectors]:
         passing = len(allowed)
-        if self._lists is not None and passing < _LISTS_BELOW * self.rows:
-            return self._lists.search(vectors, allowed, wanted)
+        lists = self._lists_for(passing)
+        if lists is not None:
+            return lists.search(vectors, allowed, wanted)
         ids, scores = self._by_graph(vectors, allowed, wanted, math.ceil(_MORE * wanted * self.rows / passing))
         (short,) = np.nonzero((ids < 0).any(axis=1))
         if len(short) and self._lists is not None:
@@ -131,6 +133,10 @@ class Graph:
 
     def close(self) -> None:
         self.shard.close()
+
+    def _lists_for(self, passing: int) -> Codes | None:
+        """To be looked through where so few rows are allowed; None where the graph serves, or there are no lists."""
+        return self._lists if passing < _LISTS_BELOW * self.rows else None
 
     def _by_graph(self, vectors: Vectors, allowed: Bits, wanted: int, limit: int) -> tuple[Rows, Vectors]:
         requests = [request(vector, min(limit, self.rows), rescored=False) for vector in vectors]
