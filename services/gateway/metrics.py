@@ -36,21 +36,7 @@ class Metrics:
         self.cache = Counter(
             "almanac_cache", "Questions by what the answer cache did: hit, miss, refused.", ("state",), registry=here
         )
-        self.tokens = Counter("almanac_answer_tokens", "Tokens that answers read and wrote.", ("kind",), registry=here)
-        self.encoder_texts = Counter(
-            "almanac_answer_encoder_texts", "Texts encoded for answers: questions, sentences.", registry=here
-        )
-        self.engine_seconds = Counter(
-            "almanac_answer_engine_seconds", "Seconds that answers took of the generator.", registry=here
-        )
-        self.saved_tokens = Counter(
-            "almanac_cache_saved_tokens", "Tokens not spent because an answer was kept.", registry=here
-        )
-        self.saved_seconds = Counter(
-            "almanac_cache_saved_seconds",
-            "Seconds of the generator not spent because an answer was kept.",
-            registry=here,
-        )
+        self._costs = _Costs(here)
         self.redispatched = Counter("almanac_answers_redispatched", "Answers sent to a second worker.", registry=here)
         self.check_faults = Gauge(
             "almanac_features_check_faults", "What the last check of features found.", registry=here
@@ -78,16 +64,40 @@ class Metrics:
         self.answers.labels(answer["grounding"]).inc()
         for node in answer["degraded"]:
             self.degraded.labels(node).inc()
-        self._spent(answer["usage"])
-
-    def _spent(self, usage: Mapping[str, int]) -> None:
-        for kind in ("prompt", "completion"):
-            self.tokens.labels(kind).inc(usage.get(f"{kind}_tokens", 0))
-        self.encoder_texts.inc(usage.get("encoder_texts", 0))
-        self.engine_seconds.inc(usage.get("engine_ms", 0) / 1000)
-        self.saved_tokens.inc(usage.get("saved_tokens", 0))
-        self.saved_seconds.inc(usage.get("saved_ms", 0) / 1000)
+        self._costs.add(answer["usage"])
 
     def exposition(self) -> bytes:
         """Everything, in Prometheus' text format."""
         return generate_latest(self._registry)
+
+
+class _Costs:
+    """What answers cost, and what kept ones saved."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._tokens = Counter(
+            "almanac_answer_tokens", "Tokens that answers read and wrote.", ("kind",), registry=registry
+        )
+        self._encoder_texts = Counter(
+            "almanac_answer_encoder_texts", "Texts encoded for answers: questions, sentences.", registry=registry
+        )
+        self._engine_seconds = Counter(
+            "almanac_answer_engine_seconds", "Seconds that answers took of the generator.", registry=registry
+        )
+        self._saved_tokens = Counter(
+            "almanac_cache_saved_tokens", "Tokens not spent because an answer was kept.", registry=registry
+        )
+        self._saved_seconds = Counter(
+            "almanac_cache_saved_seconds",
+            "Seconds of the generator not spent because an answer was kept.",
+            registry=registry,
+        )
+
+    def add(self, usage: Mapping[str, int]) -> None:
+        """Of one answer, by its record."""
+        for kind in ("prompt", "completion"):
+            self._tokens.labels(kind).inc(usage.get(f"{kind}_tokens", 0))
+        self._encoder_texts.inc(usage.get("encoder_texts", 0))
+        self._engine_seconds.inc(usage.get("engine_ms", 0) / 1000)
+        self._saved_tokens.inc(usage.get("saved_tokens", 0))
+        self._saved_seconds.inc(usage.get("saved_ms", 0) / 1000)
