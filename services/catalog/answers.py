@@ -20,7 +20,6 @@ _AWAITED = (answers.c.answer_id == _ANSWER, answers.c.attempt == _ATTEMPT, answe
 """What waits for an attempt to answer it. Statements of every answer's path are put together once: that costs more time
 than to run them."""
 _CREATE = insert(answers)
-_REQUEST = select(answers.c.request).where(*_AWAITED)
 _RECORD = update(answers).where(*_AWAITED).returning(answers.c.tenant, answers.c.collection)
 _REFERENCE = re.compile(r"\[(\d+(?:, ?\d+)*)\]")
 
@@ -54,13 +53,6 @@ def create(tx: Connection, tenant: str, collection: str, request: Mapping[str, A
     }
     tx.execute(_CREATE, row)
     return answer_id
-
-
-def request(tx: Connection, answer_id: str, attempt: int) -> Mapping[str, Any] | None:
-    """What was asked, if it still waits for this attempt to answer it."""
-    mine = {"answer": answer_id, "number": attempt}
-    found: Mapping[str, Any] | None = tx.execute(_REQUEST, mine).scalar_one_or_none()
-    return found
 
 
 def asked(tx: Connection, tenant: str, answer_id: str) -> Mapping[str, Any]:

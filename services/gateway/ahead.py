@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from services.catalog.records import Generation
@@ -14,6 +15,9 @@ from services.orchestrator.graph.nodes import Nodes
 from services.orchestrator.graph.patience import NodeFailed
 from services.orchestrator.graph.search import query_vector
 
+_AFTER_REFUSAL_SECONDS = 1.0
+"""For so long after a question was refused none is encoded: the next ones are likely to be refused too."""
+
 
 class Ahead:
     """Has texts encoded for the generation that the last question was asked of; where another is live by now, in vain.
@@ -21,15 +25,16 @@ class Ahead:
     wanted: false where most questions need no vector.
     """
 
-    def __init__(self, nodes: Nodes, wanted: bool) -> None:
-        self._nodes, self._wanted = nodes, wanted
+    def __init__(self, nodes: Nodes, wanted: bool, clock: Callable[[], float] = time.monotonic) -> None:
+        self._nodes, self._wanted, self._clock = nodes, wanted, clock
         self._generation: Generation | None = None
         self._encoding: set[asyncio.Task[None]] = set()
+        self._not_before = 0.0
 
     @contextmanager
     def encoding(self, text: str) -> Iterator[None]:
         """Begin to encode the text, which becomes a question inside; one that is refused is not encoded to the end."""
-        if not self._wanted or self._generation is None:
+        if not self._wanted or self._generation is None or self._clock() < self._not_before:
             yield
             return
         task = asyncio.create_task(self._encode(self._generation, text))
@@ -39,6 +44,7 @@ class Ahead:
             yield
         except BaseException:
             task.cancel()
+            self._not_before = self._clock() + _AFTER_REFUSAL_SECONDS
             raise
 
     def asked_of(self, generation: Generation) -> None:

@@ -15,7 +15,7 @@ from services.catalog.state import live_generation, resolve_moment
 from services.common.errors import AlmanacError, InvalidQuestion, ModelNotFound
 from services.common.moment import Moment, now, parse_as_of, parse_known_at
 from services.common.rpc.deadlines import deadline
-from services.gateway.caller import Caller
+from services.gateway.caller import Caller, Hold
 from services.gateway.context import Context
 from services.orchestrator.graph.answer import Question
 from services.orchestrator.graph.conversing import Turn, standing_alone
@@ -71,10 +71,19 @@ async def pin(context: Context, caller: Caller, asked: Asked) -> Pinned:
     return await context.catalog.reading(lambda tx: _resolve(tx, caller.tenant, asked.collection, as_of, known_at))
 
 
-async def open_question(context: Context, caller: Caller, asked: Asked) -> Question:
-    """The question, committed as asked. Raises what `pinned_question` raises."""
-    read = await _admitted(context, caller, asked)
+async def has_place() -> None:
+    """Takes no place: the caller has one."""
+
+
+async def open_question(context: Context, caller: Caller, asked: Asked, queueing: Hold = has_place) -> Question:
+    """The question, committed as asked, once `queueing` has taken its place among those in flight.
+
+    Raises what `pinned_question` and `queueing` raise.
+    """
+    read = await _reading(context, asked)
     with context.ahead.encoding(read.text):
+        await queueing()
+        await _admit(context, caller, asked)
         question = await _opened(context, caller, asked, read)
     context.ahead.asked_of(question.generation)
     return question
@@ -96,7 +105,8 @@ async def _opened(context: Context, caller: Caller, asked: Asked, read: _Read) -
 
 async def pinned_question(context: Context, caller: Caller, asked: Asked) -> Question:
     """The question, without an id yet. Raises what `check_text`, `require_adapter` and `pin` raise, and RateLimited."""
-    read = await _admitted(context, caller, asked)
+    read = await _reading(context, asked)
+    await _admit(context, caller, asked)
     return _question(context, caller, asked, read, await pin(context, caller, asked))
 
 
@@ -107,15 +117,19 @@ class _Read(NamedTuple):
     original: str = ""
 
 
-async def _admitted(context: Context, caller: Caller, asked: Asked) -> _Read:
-    """The question to answer, from a caller who has tokens left."""
+async def _reading(context: Context, asked: Asked) -> _Read:
+    """The question to answer. Raises InvalidQuestion."""
     longest = context.settings.max_question_chars
     put = check_text(asked.text, longest)
     # In a thread: it may read dates, for which a parser is imported.
     text = check_text(await asyncio.to_thread(standing_alone, put, asked.history), longest) if asked.history else put
+    return _Read(text, "" if text == put else put)
+
+
+async def _admit(context: Context, caller: Caller, asked: Asked) -> None:
+    """Count the question of a caller who has tokens left. Raises ModelNotFound, RateLimited."""
     await require_adapter(context, caller.tenant, asked.adapter)
     await _count(context, caller)
-    return _Read(text, "" if text == put else put)
 
 
 def _question(context: Context, caller: Caller, asked: Asked, read: _Read, pinned: Pinned) -> Question:

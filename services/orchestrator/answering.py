@@ -25,7 +25,7 @@ log = structlog.get_logger()
 
 
 async def work(nodes: Nodes, stream: AnswerStream, question: Question, attempt: int, lending: bool = False) -> None:
-    """Answer, unless it has ended or is for a later attempt; stops without a word once one has taken over.
+    """Answer, unless it is for a later attempt; stops without a word once one has taken over.
 
     lending: the gateway lends the question's vector.
     """
@@ -37,10 +37,9 @@ async def work(nodes: Nodes, stream: AnswerStream, question: Question, attempt: 
             group.create_task(outbox.run())
             beating = group.create_task(_beat(outbox))
             # Beside the answer: that nobody waits for it any more is rare.
-            due = group.create_task(_require_due(nodes.catalog, question.answer_id, attempt))
+            group.create_task(stream.require(attempt))
             released = await stream.released() if attempt > 1 else NOTHING
             state, found = await _outcome(nodes, outbox, question, released)
-            await due
             if await asyncio.to_thread(_record, nodes.catalog, question.answer_id, attempt, state, found):
                 await outbox.put(ending(state, found))
             beating.cancel()
@@ -67,12 +66,6 @@ async def _outcome(nodes: Nodes, outbox: Outbox, question: Question, released: R
     except Exception:
         log.exception("answer_failed", answer_id=question.answer_id)
         return answers.FAILED, Internal("the answer failed unexpectedly; the worker's log says why").problem()
-
-
-async def _require_due(catalog: Database, answer_id: str, attempt: int) -> None:
-    """Raises Fenced where the answer does not wait for this attempt: it has ended, or is for a later one."""
-    if await catalog.reading(lambda tx: answers.request(tx, answer_id, attempt)) is None:
-        raise Fenced
 
 
 def _record(catalog: Database, answer_id: str, attempt: int, state: str, found: dict[str, Any]) -> bool:

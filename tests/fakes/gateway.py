@@ -161,6 +161,10 @@ class MemoryStream:
     async def admit(self, attempt: int) -> None:
         self.attempt = attempt
 
+    async def require(self, attempt: int) -> None:
+        if attempt != self.attempt:
+            raise Fenced
+
     async def append(self, attempt: int, *events: Event) -> None:
         if attempt != self.attempt:
             raise Fenced

@@ -112,7 +112,7 @@ async def test_the_question_is_pinned_to_one_moment_and_committed_before_it_is_a
 
     async def answer(question, emit):
         with app.state.context.catalog.read() as tx:
-            asked.append((question, answers.request(tx, question.answer_id, 1)))
+            asked.append((question, answers.asked(tx, question.tenant, question.answer_id)))
         await emit(Event("done", {"answer": said(question, "").to_json()}))
 
     async with gateway(tmp_path, answer) as app, client_of(app) as client:

@@ -120,6 +120,21 @@ async def test_a_question_that_is_refused_is_not_encoded_to_the_end():
     assert encoder.asked == [QUESTION.text] * 2
 
 
+async def test_after_a_refusal_nothing_is_encoded_ahead_for_a_while():
+    nodes, clock = over(Counting()), [100.0]
+    ahead = Ahead(nodes, wanted=True, clock=lambda: clock[0])
+    ahead.asked_of(GENERATION)
+    with pytest.raises(Unavailable), ahead.encoding("refused"):
+        raise Unavailable("no place")
+    with ahead.encoding("soon after"):
+        await asyncio.sleep(0.01)
+    clock[0] += 1.01
+    with ahead.encoding(QUESTION.text):
+        await asyncio.sleep(0.01)
+    assert nodes.encoder.asked == [QUESTION.text]
+    await ahead.close()
+
+
 async def test_where_answers_are_cached_nothing_is_encoded_ahead():
     nodes = over(Counting())
     ahead = Ahead(nodes, wanted=False)

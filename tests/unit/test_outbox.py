@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from services.orchestrator.graph import outbox as outbox_module
 from services.orchestrator.graph.answer import Event
 from services.orchestrator.graph.outbox import Outbox, joined
 from services.orchestrator.graph.stream import Fenced
@@ -33,7 +34,7 @@ async def test_what_comes_while_a_call_is_under_way_goes_out_in_the_next():
     outbox = Outbox(stream, 1)
     sending = asyncio.create_task(outbox.run())
     await outbox.put(text("It "))
-    await asyncio.sleep(0.01)
+    await asyncio.sleep(0.02)
     for event in (Event("step", {}), text("ope"), text("ned"), Event("done", {})):
         await outbox.put(event)
     outbox.close()
@@ -42,20 +43,35 @@ async def test_what_comes_while_a_call_is_under_way_goes_out_in_the_next():
     assert stream.calls == [[("text", "It ")], [("step", None), ("text", "opened"), ("done", None)]]
 
 
-@pytest.mark.parametrize("kind", ["text", "citation", "done", "error"])
-async def test_steps_wait_a_little_for_what_does_not_wait(kind):
+@pytest.mark.parametrize("kind", ["done", "error"])
+async def test_all_waits_for_what_comes_soon_after_and_goes_out_with_the_end_at_once(kind):
     stream = SlowStream()
     stream.through.set()
     outbox = Outbox(stream, 1)
     sending = asyncio.create_task(outbox.run())
-    for event in (Event("alive", {}), Event("step", {}), Event("step", {})):
+    for event in (Event("alive", {}), Event("step", {}), Event("citation", {}), text("It opened.")):
         await outbox.put(event)
         await asyncio.sleep(0)
     assert stream.calls == []
-    await outbox.put(Event(kind, {"text": ""}))
+    await outbox.put(Event(kind, {}))
     for _ in range(3):
         await asyncio.sleep(0)
-    assert [[name for name, _ in call] for call in stream.calls] == [["alive", "step", "step", kind]]
+    assert [[name for name, _ in call] for call in stream.calls] == [["alive", "step", "citation", "text", kind]]
+    outbox.close()
+    await sending
+
+
+@pytest.mark.parametrize("kind", ["text", "citation"])
+async def test_text_waits_for_less_time_than_steps_and_takes_them_along(kind, monkeypatch):
+    monkeypatch.setitem(outbox_module.WAIT_SECONDS, "step", 60.0)
+    stream = SlowStream()
+    stream.through.set()
+    outbox = Outbox(stream, 1)
+    sending = asyncio.create_task(outbox.run())
+    await outbox.put(Event("step", {}))
+    await outbox.put(Event(kind, {"text": "It opened."}))
+    await asyncio.wait_for(stream.called.wait(), 5)
+    assert [[name for name, _ in call] for call in stream.calls] == [["step", kind]]
     outbox.close()
     await sending
 

@@ -73,8 +73,8 @@ _SHOWN = ("id", "question", "collection", "answer", "citations", "moment", "grou
 
 async def _ask(by: Asking, wanted: Ask) -> Json:
     asked = Asked(wanted.question, wanted.collection, wanted.as_of, wanted.known_at, wanted.filters)
-    await by.queueing()
-    return _shown(await collect(by.context, await open_question(by.context, by.caller, asked), by.request))
+    question = await open_question(by.context, by.caller, asked, by.queueing)
+    return _shown(await collect(by.context, question, by.request))
 
 
 async def _compare(by: Asking, wanted: CompareRequest) -> Json:

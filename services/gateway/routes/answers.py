@@ -89,8 +89,7 @@ async def ask(
             return await resume(using, caller, *named_in(last_event_id), queueing)
     turns = [Turn(turn.question, turn.answer) for turn in body.history]
     asked = Asked(body.question, **body.model_dump(exclude={"question", "history", "stream"}), history=turns)
-    await queueing()
-    question = await open_question(using, caller, asked)
+    question = await open_question(using, caller, asked, queueing)
     return stream(as_sse(using, question)) if body.stream else await collect(using, question, request)
 
 

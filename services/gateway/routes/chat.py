@@ -97,8 +97,7 @@ async def complete(
     body = await read_json(request, ChatRequest, using.settings.max_body_bytes)
     if body.stream:
         await streaming()
-    await queueing()
-    question = await open_question(using, caller, _asked(body, using.settings.max_answer_tokens))
+    question = await open_question(using, caller, _asked(body, using.settings.max_answer_tokens), queueing)
     if body.stream:
         return stream(_chunks(using, question, body))
     return _completion(await collect(using, question, request), body.model)

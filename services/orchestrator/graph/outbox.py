@@ -9,9 +9,9 @@ from itertools import groupby
 from services.orchestrator.graph.answer import Event
 from services.orchestrator.graph.stream import AnswerStream
 
-CAN_WAIT = ("alive", "step")
-WAIT_SECONDS = 0.01
-"""What nobody reads an answer for goes out with what comes soon after; each call costs every process on its way."""
+WAIT_SECONDS = {"alive": 0.25, "step": 0.25, "citation": 0.005, "text": 0.005}
+"""How long an event waits for what comes soon after, for each call costs every process on its way: long where nobody
+reads an answer for it. What ends an answer never waits."""
 
 
 class Outbox:
@@ -20,30 +20,44 @@ class Outbox:
     def __init__(self, stream: AnswerStream, attempt: int) -> None:
         self._stream, self._attempt = stream, attempt
         self._events: list[Event] = []
-        self._waiting = asyncio.Event()
+        self._due = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
         self._closed = False
 
     async def put(self, event: Event) -> None:
         """Returns at once."""
         self._events.append(event)
-        if event.kind not in CAN_WAIT:
-            self._waiting.set()
-        elif len(self._events) == 1:
-            asyncio.get_running_loop().call_later(WAIT_SECONDS, self._waiting.set)
+        if event.kind in WAIT_SECONDS:
+            self._within(WAIT_SECONDS[event.kind])
+        else:
+            self._due.set()
 
     def close(self) -> None:
         """Nothing more is coming: `run` ends when all is sent."""
         self._closed = True
-        self._waiting.set()
+        self._due.set()
 
     async def run(self) -> None:
         """Send until closed. Raises Fenced if a later attempt has been admitted, RedisError, OSError."""
         while self._events or not self._closed:
-            await self._waiting.wait()
-            self._waiting.clear()
+            await self._due.wait()
+            self._due.clear()
+            self._stop_timer()
             events, self._events = self._events, []
             if events:
                 await self._stream.append(self._attempt, *joined(events))
+
+    def _within(self, seconds: float) -> None:
+        """Send what there is in so many seconds, or sooner."""
+        loop = asyncio.get_running_loop()
+        if self._timer is None or self._timer.when() > loop.time() + seconds:
+            self._stop_timer()
+            self._timer = loop.call_later(seconds, self._due.set)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
 
 def joined(events: Sequence[Event]) -> list[Event]:

@@ -54,6 +54,11 @@ class AnswerStream:
         """From now on only this attempt may append."""
         await self._redis.set(self._attempt, attempt, ex=KEPT_SECONDS)
 
+    async def require(self, attempt: int) -> None:
+        """Raises Fenced unless this attempt may append."""
+        if await self._redis.get(self._attempt) != str(attempt).encode():
+            raise Fenced
+
     async def hand_over(self, released: Released) -> None:
         """Tell the attempt that is admitted what of the answer the client has."""
         await self._redis.set(self._told, released.to_json(), ex=KEPT_SECONDS)
