@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from services.retriever.backends.rows.allowed import Allowed
+from services.retriever.backends.rows.bits import Bits
 from services.retriever.backends.rows.postings import TERM, BuiltPostings, RecentPostings, write_postings
 
 ROWS = [[(7, 0.5), (3, 1.0)], [], [(7, 2.0)], [(2**32 - 1, 1.5)]]
@@ -35,7 +36,7 @@ def test_postings_written_and_read_are_those_of_the_rows(tmp_path):
 def test_what_is_allowed_within_a_posting_is_their_intersection(share, carriers):
     random, held = np.random.default_rng(1), 5_000
     place = np.flatnonzero(random.random(held) < 0.8)
-    allowed = Allowed(place, random.random(len(place)) < share, held)
+    allowed = Allowed(place, Bits.of(random.random(len(place)) < share), held)
     rows = np.flatnonzero(random.random(held) < carriers).astype(np.uint32)
     places, weights = allowed.within((rows, rows.astype(np.float32)))
     common = np.intersect1d(allowed.rows, rows)
@@ -46,7 +47,7 @@ def test_what_is_allowed_within_a_posting_is_their_intersection(share, carriers)
 def test_bits_cover_the_first_rows_and_the_others_come_after(scattered):
     place = np.arange(10, 90, 1 + scattered)
     seen = place % 3 == 0
-    allowed = Allowed(place, seen, 100)
+    allowed = Allowed(place, Bits.of(seen), 100)
     assert allowed.bits(50).listed().tolist() == [row for row in place[seen].tolist() if row < 50]
     assert allowed.since(50).tolist() == [row for row in place[seen].tolist() if row >= 50]
     assert len(allowed) == len(allowed.rows) and len(Allowed.none()) == 0

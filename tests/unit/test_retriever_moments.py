@@ -33,7 +33,7 @@ def test_every_moment_shows_the_rows_that_a_comparison_shows(distinct):
     held = times(1, distinct)
     index = Moments(held)
     for moment in moments(held, 2):
-        assert np.array_equal(index.visible(held, moment), visible(held, moment)), moment
+        assert np.array_equal(index.visible(held, moment).mask(), visible(held, moment)), moment
 
 
 @pytest.mark.parametrize("changed", [3, 900, 5_000])
@@ -44,7 +44,7 @@ def test_times_that_change_count_from_then_on(changed):
         held[3, place] = place
         index.change(place)
     for moment in moments(held, 5):
-        assert np.array_equal(index.visible(held, moment), visible(held, moment)), moment
+        assert np.array_equal(index.visible(held, moment).mask(), visible(held, moment)), moment
 
 
 def test_a_table_shows_what_came_ended_and_died_while_its_times_were_sorted_and_after():
@@ -63,4 +63,25 @@ def test_a_table_shows_what_came_ended_and_died_while_its_times_were_sorted_and_
     expected[3, [7, 8, 10, ROWS + 1]] = 5
     expected[1:4:2, 9] = DEAD
     for moment in moments(held, 7):
-        assert np.array_equal(table.visible(moment), visible(expected, moment)), moment
+        assert np.array_equal(table.visible(moment).mask(), visible(expected, moment)), moment
+
+
+def test_moments_between_which_no_time_lies_share_their_rows_until_others_were_asked_about():
+    held = 10 * times(8, 10**6)
+    index = Moments(held)
+    first = index.visible(held, Moment(1, 1))
+    assert index.visible(held, Moment(9, 9)) is first
+    for as_of in (101_001, 202_001, 303_001, 404_001):
+        assert index.visible(held, Moment(as_of, 1)) is not first
+    again = index.visible(held, Moment(1, 1))
+    assert again is not first and np.array_equal(again.packed, first.packed)
+
+
+def test_a_moment_asked_about_before_shows_what_has_changed_since():
+    held = times(9, 10**6)
+    index, moment = Moments(held), Moment(0, 0)
+    before = index.visible(held, moment)
+    ended = int(before.listed()[0])
+    held[3, ended] = -(10**7)
+    index.change(ended)
+    assert set(before.listed()) - set(index.visible(held, moment).listed()) == {ended}

@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from services.retriever.backends.rows.bits import Bits, Mask
+from services.retriever.backends.rows.bits import Bits
 from services.retriever.backends.rows.lookup import Rows
 from services.retriever.backends.rows.postings import Posting, Weights
 
@@ -19,29 +19,28 @@ class Allowed:
     """Those of a place's rows that are seen. A list of them all is made only where somebody asks for it: for 200,000 it
     takes longer than to find out which they are."""
 
-    def __init__(self, place: Rows, seen: Mask, held: int) -> None:
+    def __init__(self, place: Rows, seen: Bits, held: int) -> None:
         """place: the place's rows, ascending; seen: which of them; held: how many rows there are in all places."""
         self._place = place
         self._seen = seen
         self._held = held
-        self._bits = Bits.of(seen)
 
     @classmethod
     def none(cls) -> Allowed:
-        return cls(np.empty(0, np.int64), np.empty(0, bool), 0)
+        return cls(np.empty(0, np.int64), Bits.none(0), 0)
 
     def __len__(self) -> int:
-        return len(self._bits)
+        return len(self._seen)
 
     @cached_property
     def rows(self) -> Rows:
         """Ascending."""
-        return self._place[np.flatnonzero(self._seen)]
+        return self._place[self._seen.listed()]
 
     def since(self, row: int) -> Rows:
         """Those from `row` on, ascending."""
         at = int(np.searchsorted(self._place, row))
-        return self._place[at:][self._seen[at:]]
+        return self._place[at:][self._seen.mask(at)]
 
     def bits(self, rows: int) -> Bits:
         """Of the first rows of all, which are allowed."""
@@ -51,10 +50,10 @@ class Allowed:
         first, last = int(self._place[0]), int(self._place[size - 1])
         if last - first + 1 == size:  # they lie together: many times as fast as by their numbers
             bits = Bits.none(rows)
-            bits.put(first, self._bits if size == len(self._place) else Bits.of(self._seen[:size]))
+            bits.put(first, self._seen if size == len(self._place) else Bits.of(self._seen.mask()[:size]))
             return bits
         mask = np.zeros(rows, bool)
-        mask[self._place[:size]] = self._seen[:size]
+        mask[self._place[:size]] = self._seen.mask()[:size]
         return Bits.of(mask)
 
     def within(self, posting: Posting) -> tuple[Rows, Weights]:

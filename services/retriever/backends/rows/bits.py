@@ -40,6 +40,10 @@ class Bits:
     def _count(self) -> int:
         return int(np.bitwise_count(self.packed.view(np.uint64)).sum())
 
+    def __and__(self, other: Bits) -> Bits:
+        """Those that are in both, which are of as many rows."""
+        return Bits(self.packed & other.packed, self.rows)
+
     def put(self, first: int, others: Bits) -> None:
         """Set those of others, whose rows count from `first` on, where none is set yet."""
         byte, shift = divmod(first, 8)
@@ -56,6 +60,12 @@ class Bits:
         """Which of the rows are among them."""
         return np.asarray(self.packed[rows >> 3] >> (rows & 7) & 1, np.bool_)
 
+    def mask(self, first: int = 0) -> Mask:
+        """Of the rows from `first` on."""
+        byte, skipped = divmod(first, 8)
+        told = np.unpackbits(self.packed[byte:], count=self.rows - 8 * byte, bitorder="little")
+        return told.view(np.bool_)[skipped:]
+
     def listed(self) -> Rows:
         """Ascending."""
-        return np.flatnonzero(np.unpackbits(self.packed, count=self.rows, bitorder="little"))
+        return np.flatnonzero(self.mask())

@@ -13,6 +13,7 @@ from services.common.moment import Moment
 from services.common.nodes.retriever import Query, Stage
 from services.retriever.backends.base import Candidates
 from services.retriever.backends.rows.allowed import Allowed
+from services.retriever.backends.rows.bits import Bits
 from services.retriever.backends.rows.dense import DenseStage
 from services.retriever.backends.rows.items import Asked, Searched, place_of
 from services.retriever.backends.rows.lexical import LexicalStage
@@ -56,7 +57,8 @@ def _visible(segment: Segment, query: Query) -> Allowed:
         return Allowed.none()
     seen = table.visible(query.scope.moment)
     for key, values in query.filters.items():
-        seen &= np.isin(table.rows, segment.labelled(place, key, values), assume_unique=True)
+        labelled = np.isin(table.rows, segment.labelled(place, key, values), assume_unique=True)
+        seen = seen & Bits.of(labelled)
     return Allowed(table.rows, seen, segment.rows)
 
 

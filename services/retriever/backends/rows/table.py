@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.common.moment import Extent, Moment, Span
-from services.retriever.backends.rows.bits import Mask
+from services.retriever.backends.rows.bits import Bits
 from services.retriever.backends.rows.lookup import Rows
 from services.retriever.backends.rows.moments import Moments, Times, visible
 
@@ -56,14 +56,19 @@ class Table:
         indexed = self._moments.allocated() if self._moments else 0
         return self._rows.nbytes + self._times.nbytes + indexed
 
-    def visible(self, moment: Moment) -> Mask:
+    def visible(self, moment: Moment) -> Bits:
         """Of which rows the extent holds the moment."""
         times = self._times[:, : self._size]
         if self._moments is None:
-            return visible(times, moment)
+            return Bits.of(visible(times, moment))
         indexed = self._moments.rows
         told = self._moments.visible(times[:, :indexed], moment)
-        return told if indexed == self._size else np.concatenate([told, visible(times[:, indexed:], moment)])
+        if indexed == self._size:
+            return told
+        seen = Bits.none(self._size)
+        seen.put(0, told)
+        seen.put(indexed, Bits.of(visible(times[:, indexed:], moment)))
+        return seen
 
     @property
     def large(self) -> bool:
