@@ -60,6 +60,8 @@ _TRUTH_BLOCK = 25
 _SMALL_SEARCHES = 400
 _APART = 31
 """How many turns lie between two searches for one vector."""
+_EARLIER = 0.1
+"""The share of visible points that the last moment of a share lacks."""
 
 
 def measure(home: Path, backend: str, points: int, count: int, tenants: int) -> Figures:
@@ -96,9 +98,12 @@ def _searched(index: RowsIndex, held: Corpus, asked: Vectors, backend: str) -> F
 
 
 def _latencies(index: RowsIndex, asked: Vectors, backend: str) -> Figures:
-    """Median milliseconds at each share and without a filter, in turn, by the clock (`ms_…`) and of processor time
-    (`cpu_ms_…`), which tells how they compare where others keep the machine busy. Each turn every one has another vector:
-    what was just searched for is at hand, and whoever came next would be quicker."""
+    """Median milliseconds at each share, again and again at one moment (`now`) and without a filter, in turn, by the
+    clock (`ms_…`) and of processor time (`cpu_ms_…`), which tells how they compare where others keep the machine busy.
+
+    What was just searched for is at hand, and whoever came next would be quicker: so each turn every one has another
+    vector, and each share another moment.
+    """
     clock: dict[str, list[float]] = defaultdict(list)
     processor: dict[str, list[float]] = defaultdict(list)
 
@@ -108,12 +113,18 @@ def _latencies(index: RowsIndex, asked: Vectors, backend: str) -> Figures:
         clock[name].append((time.perf_counter() - began) * 1000)
         processor[name].append((time.process_time() - used) * 1000)
 
-    searches: dict[str, Callable[[Vectors], object]] = {
-        name: partial(_at_share, index, share) for name, share in SHARES.items()
-    }
+    def at(share: float, vector: Vectors) -> object:
+        return index.search([(query(vector, share), DEPTH)])
+
     engine = bare_search(index, backend)
-    searches |= {"engine": engine, "without": named(engine, index)}
     for turn in range(len(asked)):
+        left = 1 - _EARLIER * turn / len(asked)
+        searches: dict[str, Callable[[Vectors], object]] = {
+            **{name: partial(at, share * left) for name, share in SHARES.items()},
+            "now": partial(at, 1.0),
+            "engine": engine,
+            "without": named(engine, index),
+        }
         for place, (name, search) in enumerate(searches.items()):
             timed(name, partial(search, asked[(turn + place * _APART) % len(asked)]))
     return {
@@ -123,10 +134,6 @@ def _latencies(index: RowsIndex, asked: Vectors, backend: str) -> Figures:
         "cpu_with_moment_ratio": _slowest(processor, "without"),
         "latency_over_engine_ratio": _slowest(clock, "engine"),
     }
-
-
-def _at_share(index: RowsIndex, share: float, vector: Vectors) -> object:
-    return index.search([(query(vector, share), DEPTH)])
 
 
 def _slowest(times: Mapping[str, Sequence[float]], against: str) -> float:
