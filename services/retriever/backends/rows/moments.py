@@ -11,7 +11,6 @@ from services.retriever.backends.rows.bits import Bits, Mask
 Times = npt.NDArray[np.int64]
 """Columns: valid_from, valid_to, recorded_from, recorded_to."""
 _Words = npt.NDArray[np.uint64]
-_Places = npt.NDArray[np.uint32]
 _Where = tuple[int, bytes]
 """Between which times of a sorted column an instant lies: its block, and those places of that block that fail."""
 
@@ -46,7 +45,7 @@ class Moments:
         """times: shape (4, n), not kept."""
         self.rows = times.shape[1]
         self._columns = [_Column(column, start) for column, start in zip(times, _STARTS, strict=True)]
-        self._all: _Words = np.full(-(-self.rows // 64), ~np.uint64(0))
+        self._all: _Words = Bits.of(np.ones(self.rows, bool)).packed.view(np.uint64)
         self._kept: dict[tuple[_Where | None, ...], Bits] = {}
         self._changed: set[int] = set()
         self._again = np.empty(0, np.int64)
@@ -74,14 +73,10 @@ class Moments:
 
     def _told(self, where: tuple[_Where | None, ...]) -> Bits:
         """By the times that were sorted."""
-        sides = [column.side(one) for column, one in zip(self._columns, where, strict=True) if one is not None]
-        possible = self._all
-        for holding, _ in sides:
-            possible = possible & holding
-        seen = Bits(possible.view(np.uint8), self.rows).mask()
-        for _, failing in sides:
-            seen[failing] = False
-        return Bits.of(seen)
+        seen = self._all
+        for column, one in zip(self._columns, where, strict=True):
+            seen = seen if one is None else seen & column.holding(one)
+        return Bits(seen.view(np.uint8), self.rows)
 
     def _keep(self, where: tuple[_Where | None, ...], told: Bits) -> None:
         if len(self._kept) >= _KEPT:
@@ -92,9 +87,10 @@ class Moments:
         """By the times that have changed since."""
         if len(self._again) < len(self._changed):
             self._again = np.array(sorted(self._changed), np.int64)
-        seen = told.mask()
-        seen[self._again] = visible(times[:, self._again], moment)
-        return Bits.of(seen)
+        other = told.holds(self._again) != visible(times[:, self._again], moment)
+        seen = told.packed.view(np.uint64).copy()
+        np.bitwise_xor.at(seen, *_bits(self._again[other].astype(np.uint64)))
+        return Bits(seen.view(np.uint8), self.rows)
 
 
 class _Column:
@@ -125,14 +121,23 @@ class _Column:
         between = self._order[max(block - 1, 0) * _BLOCK : block * _BLOCK]
         return block, between[(times[between] > when) == self._start].tobytes()
 
-    def side(self, where: _Where) -> tuple[_Words, _Places]:
-        """The places whose extents may hold a time that lies there, and those of them that do not."""
+    def holding(self, where: _Where) -> _Words:
+        """The places whose extents hold a time that lies there, as far as this end of them tells."""
         block, between = where
         first, later = max(block - 1, 0) * _BLOCK, block * _BLOCK
+        holding: _Words
         if self._start:
             part = min(-(-later // self._part), _PARTS)
-            possible, beyond = self._before[part], self._order[later : part * self._part]
+            holding, beyond = self._before[part].copy(), self._order[later : part * self._part]
         else:
             part = first // self._part
-            possible, beyond = np.invert(self._before[part]), self._order[part * self._part : first]
-        return possible, np.concatenate([np.frombuffer(between, np.uint32), beyond])
+            holding, beyond = np.invert(self._before[part]), self._order[part * self._part : first]
+        failing = np.concatenate([np.frombuffer(between, np.uint32), beyond])
+        # Each is set and comes once, and to subtract its bit takes a quarter of the time that to mask it does.
+        np.subtract.at(holding, *_bits(failing.astype(np.uint64)))
+        return holding
+
+
+def _bits(places: _Words) -> tuple[_Words, _Words]:
+    """The word that each place has its bit in, and the bit."""
+    return places >> np.uint64(6), np.uint64(1) << (places & np.uint64(63))
