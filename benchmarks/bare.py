@@ -12,17 +12,10 @@ from services.common.nodes.retriever import Vectors
 from services.retriever.backends.edge.graph import GRAPH, LISTS, Graph, request
 from services.retriever.backends.rows.build import COARSE
 from services.retriever.backends.rows.index import RowsIndex
-from services.retriever.backends.rows.lookup import Rows
 
 DEPTH, CANDIDATES, PROBED = 10, 300, 32
 
-Search = Callable[[Vectors], Rows]
-
-
-def named(search: Search, index: RowsIndex) -> Callable[[Vectors], list[str]]:
-    """The same, and what its rows are called, without which nobody can use them."""
-    segment = index.serving()
-    return lambda vector: [text.item_id for text in segment.texts(search(vector))]
+Search = Callable[[Vectors], object]
 
 
 def bare_search(index: RowsIndex, backend: str) -> Search:
@@ -36,18 +29,17 @@ def bare_search(index: RowsIndex, backend: str) -> Search:
 def _edge(path: Path) -> Search:
     """The engine rescores by the halves that it has itself."""
     shard = Graph(path).shard
-    return lambda vector: np.array([hit.id for hit in shard.query(request(vector, DEPTH, rescored=True))])
+    return lambda vector: shard.query(request(vector, DEPTH, rescored=True))
 
 
 def _faiss(path: Path, index: RowsIndex) -> Search:
     codes = faiss.read_index(str(path))
     faiss.extract_index_ivf(codes).nprobe = PROBED
 
-    def search(vector: Vectors) -> Rows:
+    def search(vector: Vectors) -> object:
         _, found = codes.search(vector[None], CANDIDATES)
         rows = np.sort(found[0])
         scores = index.serving().vectors_of(rows) @ vector
-        best: Rows = rows[np.argsort(-scores)[:DEPTH]]
-        return best
+        return rows[np.argsort(-scores)[:DEPTH]]
 
     return search
