@@ -2,9 +2,9 @@
 
 The index is funnel_index's. Recall is measured against an exhaustive search in numpy. "With a moment" is a search at a
 moment at which a share of the points passes; "without" is the engine's same search with no filter and no index around
-it: as many candidates by their codes, rescored by full vectors. Both are timed in turn; so are a small tenant's searches
-beside a large one and beside one of a tenth of its size. With `--keep DIR` the index stays in DIR, where the next run
-finds it built and only measures.
+it: as many candidates by their codes, rescored by full vectors. Both are timed in turn; so are a small tenant's
+searches beside a large one and beside one of a tenth of its size. With `--keep DIR` the index stays in DIR, where the
+next run finds it built and only measures.
 """
 
 from __future__ import annotations
