@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from random import Random
 
 import numpy as np
 
@@ -71,7 +72,7 @@ def measure(home: Path, backend: str, points: int, count: int, tenants: int) -> 
     early, index = opened(home / TENTH, backend), opened(home / WHOLE, backend)
     figures = {
         "points": points,
-        **_searched(index, held, asked, backend),
+        **_searched(index, held, asked),
         **building,
         **_tenants(early, index, held, tenants),
     }
@@ -80,7 +81,7 @@ def measure(home: Path, backend: str, points: int, count: int, tenants: int) -> 
     return {**figures, **_bytes(home / WHOLE, backend, points)}
 
 
-def _searched(index: RowsIndex, held: Corpus, asked: Vectors, backend: str) -> Figures:
+def _searched(index: RowsIndex, held: Corpus, asked: Vectors) -> Figures:
     figures: Figures = {}
     for (name, share), truth in zip(SHARES.items(), _truth(held, asked), strict=True):
         times(index, asked[:10], share)
@@ -91,18 +92,18 @@ def _searched(index: RowsIndex, held: Corpus, asked: Vectors, backend: str) -> F
             methods.add("+".join(stage.method for stage in found.plan))
         figures[f"recall_at_10_{name}"] = round(hits / sum(len(right) for right in truth), 4)
         figures[f"plan_{name}"] = sorted(methods)
-    figures |= _latencies(index, asked, backend)
+    figures |= _latencies(index, asked)
     batch = [(query(vector, 1.0), DEPTH) for vector in asked[:32]]
     figures["ms_each_of_32_together"] = round(timed(partial(index.search, batch)) / len(batch), 3)
     return figures
 
 
-def _latencies(index: RowsIndex, asked: Vectors, backend: str) -> Figures:
+def _latencies(index: RowsIndex, asked: Vectors) -> Figures:
     """Median milliseconds at each share, again and again at one moment (`now`) and without a filter, in turn, by the
     clock (`ms_…`) and of processor time (`cpu_ms_…`), which tells how they compare where others keep the machine busy.
 
     What was just searched for is at hand, and whoever came next would be quicker: so each turn every one has another
-    vector, and each share another moment.
+    vector and another predecessor, and each share another moment.
     """
     clock: dict[str, list[float]] = defaultdict(list)
     processor: dict[str, list[float]] = defaultdict(list)
@@ -116,7 +117,7 @@ def _latencies(index: RowsIndex, asked: Vectors, backend: str) -> Figures:
     def at(share: float, vector: Vectors) -> object:
         return index.search([(query(vector, share), DEPTH)])
 
-    bare = bare_search(index, backend)
+    bare, random = bare_search(index), Random(5)
     for turn in range(len(asked)):
         left = 1 - _EARLIER * turn / len(asked)
         searches: dict[str, Callable[[Vectors], object]] = {
@@ -124,8 +125,8 @@ def _latencies(index: RowsIndex, asked: Vectors, backend: str) -> Figures:
             "now": partial(at, 1.0),
             "without": bare,
         }
-        for place, (name, search) in enumerate(searches.items()):
-            timed(name, partial(search, asked[(turn + place * _APART) % len(asked)]))
+        for place, name in enumerate(random.sample(list(searches), len(searches))):
+            timed(name, partial(searches[name], asked[(turn + place * _APART) % len(asked)]))
     return {
         **{f"ms_{name}": round(statistics.median(each), 3) for name, each in clock.items()},
         **{f"cpu_ms_{name}": round(statistics.median(each), 3) for name, each in processor.items()},
