@@ -149,7 +149,7 @@ class Codes:
         enough = min(wanted, passing)
         probed = min(self._lists, math.ceil(_PROBED * self._spread(passing) ** _WIDER))
         distances, ids = self._index.search(vectors, wanted, params=self._parameters(selector, probed, wanted))
-        if probed < self._lists and ((ids >= 0).sum(axis=1) < enough).any():
+        if probed < self._lists and (ids[:, enough - 1] < 0).any():
             parameters = self._parameters(selector, self._lists, wanted)
             distances, ids = self._index.search(vectors, wanted, params=parameters)
         return ids, np.asarray(1 - distances / 2, np.float32)

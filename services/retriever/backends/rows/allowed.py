@@ -39,22 +39,26 @@ class Allowed:
 
     def since(self, row: int) -> Rows:
         """Those from `row` on, ascending."""
-        at = int(np.searchsorted(self._place, row))
+        at = self._before(row)
         return self._place[at:][self._seen.mask(at)]
 
     def bits(self, rows: int) -> Bits:
         """Of the first rows of all, which are allowed."""
-        size = int(np.searchsorted(self._place, rows))
+        size = self._before(rows)
         if not size:
             return Bits.none(rows)
         first, last = int(self._place[0]), int(self._place[size - 1])
         if last - first + 1 == size:  # they lie together: many times as fast as by their numbers
-            bits = Bits.none(rows)
-            bits.put(first, self._seen if size == len(self._place) else Bits.of(self._seen.mask()[:size]))
-            return bits
+            seen = self._seen if size == len(self._place) else Bits.of(self._seen.mask()[:size])
+            return seen.moved(first, rows)
         mask = np.zeros(rows, bool)
         mask[self._place[:size]] = self._seen.mask()[:size]
         return Bits.of(mask)
+
+    def _before(self, row: int) -> int:
+        """How many of the place's rows come before the row: all of them, as a rule."""
+        all_come = not len(self._place) or self._place[-1] < row
+        return len(self._place) if all_come else int(np.searchsorted(self._place, row))
 
     def within(self, posting: Posting) -> tuple[Rows, Weights]:
         """The places in `rows` of those in the posting, and their weights. What few may see does not cost what many

@@ -17,10 +17,11 @@ Packed = npt.NDArray[np.uint8]
 class Bits:
     """Bit i % 8 of byte i // 8 says whether row i is one of them."""
 
-    def __init__(self, packed: Packed, rows: int) -> None:
-        """packed: whole words of 64 bits, none set from `rows` on."""
+    def __init__(self, packed: Packed, rows: int, count: int | None = None) -> None:
+        """packed: whole words of 64 bits, none set from `rows` on. count: how many are set, where that is known."""
         self.packed = packed
         self.rows = rows
+        self._known = count
 
     @classmethod
     def none(cls, rows: int) -> Self:
@@ -38,11 +39,19 @@ class Bits:
 
     @cached_property
     def _count(self) -> int:
+        if self._known is not None:
+            return self._known
         return int(np.bitwise_count(self.packed.view(np.uint64)).sum())
 
     def __and__(self, other: Bits) -> Bits:
         """Those that are in both, which are of as many rows."""
         return Bits(self.packed & other.packed, self.rows)
+
+    def moved(self, first: int, rows: int) -> Bits:
+        """The same among more rows, its own counting from `first` on."""
+        into = Bits(Bits.none(rows).packed, rows, len(self))
+        into.put(first, self)
+        return into
 
     def put(self, first: int, others: Bits) -> None:
         """Set those of others, whose rows count from `first` on, where none is set yet."""

@@ -74,5 +74,5 @@ def projected(vectors: Vectors, definition: Definition) -> Vectors:
 
 
 def normalized(vectors: Vectors) -> Vectors:
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    norms = np.sqrt(np.vecdot(vectors, vectors))[:, np.newaxis]
     return np.ascontiguousarray(vectors / np.where(norms > 0, norms, 1), dtype=np.float32)

@@ -171,8 +171,8 @@ class Segment:
     def texts(self, rows: Rows) -> Iterator[Text]:
         records, held = self._files["rows"].read(rows), self._files["texts"].view()
         starts, lengths = records["text_at"].tolist(), records["text_length"].tolist()
-        for start, length in zip(starts, lengths, strict=True):
-            yield Text(*json.loads(held[start : start + length].tobytes().decode()))
+        written = [held[start : start + length].tobytes() for start, length in zip(starts, lengths, strict=True)]
+        return (Text(*fields) for fields in json.loads((b"[%b]" % b",".join(written)).decode()))
 
     def terms(self, row: int) -> Terms:
         ends = self._files["rows"].view()["terms_to"]
