@@ -85,3 +85,17 @@ def test_a_moment_asked_about_before_shows_what_has_changed_since():
     held[3, ended] = -(10**7)
     index.change(ended)
     assert set(before.listed()) - set(index.visible(held, moment).listed()) == {ended}
+
+
+def test_a_table_whose_rows_are_all_gone_shows_nothing():
+    table = Table(np.empty(0, np.int64), np.empty((4, 0), np.int64))
+    nothing = table.visible(Moment(0, 0))
+    assert not len(nothing) and table.times(nothing.listed()).shape == (4, 0)
+
+
+@pytest.mark.parametrize("apart", [1, 2])
+def test_a_table_tells_the_times_of_its_rows(apart):
+    held = times(10, 10**6)
+    table = Table(np.arange(5, 5 + apart * ROWS, apart), held)
+    places = np.array([0, 7, ROWS - 1])
+    assert np.array_equal(table.times(5 + apart * places), held[:, places])

@@ -101,9 +101,8 @@ class Table:
 
     def times(self, rows: Rows) -> Times:
         """Shape (4, len(rows))."""
-        first = self._rows[0]
-        if self._rows[self._size - 1] - first + 1 == self._size:  # they lie together: to look them up costs more
-            return self._times[:, rows - first]
+        if self._size and self._rows[self._size - 1] - self._rows[0] + 1 == self._size:
+            return self._times[:, rows - self._rows[0]]  # they lie together: to look them up costs more
         return self._times[:, np.searchsorted(self._rows[: self._size], rows)]
 
     def end(self, row: int, recorded_to: int) -> None:
