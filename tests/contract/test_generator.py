@@ -441,15 +441,17 @@ async def test_the_fake_says_what_it_is_told_and_remembers_the_prompt() -> None:
 CONTEXT = "The harbour of Dunmore was rebuilt in the year 1847 by the keeper of the lights. " * 12
 
 
-@pytest.fixture(params=PARAMS[1:])
-def caching(request: pytest.FixtureRequest) -> Backend:
+@pytest_asyncio.fixture(params=PARAMS[1:], loop_scope="module")
+async def caching(request: pytest.FixtureRequest) -> AsyncGenerator[Backend, None]:
     """Backends that keep what they computed of a prompt."""
     if request.param == "vllm":
-        return request.getfixturevalue("vllm")
+        yield request.getfixturevalue("vllm")
+        return
     llama = request.getfixturevalue("llama")
-    if request.param == "openai":
-        return over_http(llama, cache_prompt=True)
-    return over_llama(llama, generator_prefix_cache=True)
+    openai = request.param == "openai"
+    made = over_http(llama, cache_prompt=True) if openai else over_llama(llama, generator_prefix_cache=True)
+    yield made
+    await made.close()
 
 
 @pytest.mark.slow
