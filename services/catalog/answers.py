@@ -16,11 +16,13 @@ from services.common.moment import now
 
 ASKED, DONE, FAILED = "asked", "done", "failed"
 _ANSWER, _ATTEMPT = bindparam("answer", type_=String), bindparam("number", type_=Integer)
-_AWAITED = (answers.c.answer_id == _ANSWER, answers.c.attempt == _ATTEMPT, answers.c.state == ASKED)
-"""What waits for an attempt to answer it. Statements of every answer's path are put together once: that costs more time
-than to run them."""
 _CREATE = insert(answers)
-_RECORD = update(answers).where(*_AWAITED).returning(answers.c.tenant, answers.c.collection)
+_RECORD = (
+    update(answers)
+    .where(answers.c.answer_id == _ANSWER, answers.c.attempt == _ATTEMPT, answers.c.state == ASKED)
+    .returning(answers.c.tenant, answers.c.collection)
+)
+"""Statements of every answer's path are put together once: that costs more time than to run them."""
 _REFERENCE = re.compile(r"\[(\d+(?:, ?\d+)*)\]")
 
 

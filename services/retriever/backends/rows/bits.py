@@ -17,11 +17,10 @@ Packed = npt.NDArray[np.uint8]
 class Bits:
     """Bit i % 8 of byte i // 8 says whether row i is one of them."""
 
-    def __init__(self, packed: Packed, rows: int, count: int | None = None) -> None:
-        """packed: whole words of 64 bits, none set from `rows` on. count: how many are set, where that is known."""
+    def __init__(self, packed: Packed, rows: int) -> None:
+        """packed: whole words of 64 bits, none set from `rows` on."""
         self.packed = packed
         self.rows = rows
-        self._known = count
 
     @classmethod
     def none(cls, rows: int) -> Self:
@@ -39,8 +38,6 @@ class Bits:
 
     @cached_property
     def _count(self) -> int:
-        if self._known is not None:
-            return self._known
         return int(np.bitwise_count(self.packed.view(np.uint64)).sum())
 
     def __and__(self, other: Bits) -> Bits:
@@ -49,8 +46,9 @@ class Bits:
 
     def moved(self, first: int, rows: int) -> Bits:
         """The same among more rows, its own counting from `first` on."""
-        into = Bits(Bits.none(rows).packed, rows, len(self))
+        into = Bits.none(rows)
         into.put(first, self)
+        into._count = len(self)  # counted already
         return into
 
     def put(self, first: int, others: Bits) -> None:
