@@ -14,7 +14,7 @@ from services.orchestrator.graph.released import NOTHING, Released
 from services.orchestrator.graph.stream import Fenced
 from tests.fakes.gateway import MemoryBroker, ask, catalog_in, citation, nodes_over, said
 
-SILENCE = 0.1
+SILENCE = 0.2
 
 
 @pytest.fixture
