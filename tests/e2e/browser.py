@@ -35,11 +35,14 @@ class Watched:
     home: str
     hosts: set[str] = field(default_factory=set)
     troubles: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+    """Requests that no response came to."""
 
     def watch(self) -> None:
         page = self.page
         page.add_init_script(_WATCH)
         page.on("request", lambda request: self.hosts.add(urlsplit(request.url).netloc))
+        page.on("requestfailed", lambda request: self.lost.append(f"{request.url}: {request.failure}"))
         page.on("pageerror", lambda error: self.troubles.append(f"error: {error}"))
         page.on("console", lambda message: self._console(message.type, message.text))
         page.on("dialog", lambda dialog: (self.troubles.append(f"dialog: {dialog.message}"), dialog.dismiss()))
@@ -48,6 +51,13 @@ class Watched:
         # A response with an error status is told in the console as well; that is the browser's, not the page's.
         if kind == "error" and "Failed to load resource" not in text:
             self.troubles.append(f"console: {text}")
+
+    def wait(self) -> None:
+        try:
+            expect(self.page.locator("body[data-ready=true]")).to_be_visible()
+        except AssertionError as error:
+            error.add_note(f"lost: {self.lost}, troubles: {self.troubles}")
+            raise
 
     def check(self) -> None:
         """Raises AssertionError unless the page kept to itself."""
@@ -80,7 +90,7 @@ def opened(browser: Browser, url: str, **options: Any) -> Iterator[Page]:
         watched.watch()
         watched.page.set_default_timeout(SLOW_MS)
         watched.page.goto(url)
-        expect(watched.page.locator("body[data-ready=true]")).to_be_visible()
+        watched.wait()
         yield watched.page
         watched.check()
     finally:
