@@ -6,7 +6,7 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 
 import pytest
 from playwright.sync_api import expect
@@ -75,6 +75,16 @@ def test_a_gateway_that_is_gone_is_said_plainly(page):
     page.unroute("**/v1/answers")
     entry.get_by_role("button", name="Ask again").click()
     expect(entry.locator(".words")).to_contain_text("dwarf planet")
+
+
+def test_a_page_whose_scripts_do_not_come_says_so(browser, stack):
+    with closing(browser.new_context()) as context:
+        page = context.new_page()
+        page.route("**/ruler.js", lambda route: route.abort())
+        page.goto(stack.url)
+        expect(page.locator("#late")).to_be_hidden()
+        expect(page.locator("#late")).to_be_visible()
+        expect(page.locator("#late")).to_contain_text("Load it again")
 
 
 @contextmanager

@@ -45,6 +45,7 @@ const choose = (collections, wanted) => {
 };
 
 const start = async () => {
+  byId("late").remove();
   startSky();
   showSky(null);
   startSource();
