@@ -1,10 +1,10 @@
-"""Listen to an answer: event by event with heartbeats, as server-sent events, or all of it at once."""
+"""Listen to an answer: what comes together at a time with heartbeats, as server-sent events, or all of it at once."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, suppress
 from typing import Any
 
@@ -25,9 +25,10 @@ _LOOK_SECONDS = 0.5
 
 async def listen(
     context: Context, question: Question, silence: float, answering: Answering | None = None, linger: float = 0.0
-) -> AsyncGenerator[Event | None, None]:
-    """The events of an answer, the last one `done` or `error`; None after each `silence` seconds of nothing.
+) -> AsyncGenerator[Sequence[Event], None]:
+    """The events of an answer, those that come together at once, the last one `done` or `error`.
 
+    silence: an empty sequence comes after each so many seconds of nothing.
     `answering`: what tells them, if not the context's own. Closing the iterator stops the work for this client, who may
     come back within `linger` seconds, on any gateway.
     """
@@ -38,24 +39,38 @@ async def listen(
         while True:
             try:
                 async with asyncio.timeout(silence):
-                    event = await events.get()
+                    told = await _together(events)
             except TimeoutError:
-                yield None
+                yield ()
                 continue
-            if event is None:
-                raise Internal("the answer ended without a word")
-            if event.kind == "done":
-                if answering is None and not event.data["answer"].get("cached_from"):
+            last = told[-1]
+            if last.kind == "done":
+                if answering is None and not last.data["answer"].get("cached_from"):
                     context.limiter.answered()
-                await charged(context, question, event)
-            yield event
-            if event.kind in LAST:
+                await charged(context, question, last)
+            yield told
+            if last.kind in LAST:
                 return
     finally:
         if linger and not working.done():
             context.lingering.keep(_linger(context, question, events, working, linger))
         else:
             working.cancel()
+
+
+async def _together(events: asyncio.Queue[Event | None]) -> Sequence[Event]:
+    """What has come, at least one event, nothing beyond the last one. Raises Internal where none will come."""
+    told: list[Event] = []
+    event = await events.get()
+    while event is not None:
+        told.append(event)
+        if event.kind in LAST or events.empty():
+            return told
+        event = events.get_nowait()
+    if not told:
+        raise Internal("the answer ended without a word")
+    events.put_nowait(None)
+    return told
 
 
 async def _linger(
@@ -97,13 +112,13 @@ async def charge(context: Context, tenant: str, key_id: str, usage: Mapping[str,
 async def collect(context: Context, question: Question, request: Request) -> Mapping[str, Any]:
     """The finished answer. Raises what it failed with; gives up on a client that has left."""
     async with aclosing(listen(context, question, _LOOK_SECONDS)) as events:
-        async for event in events:
-            if event is None and await request.is_disconnected():
+        async for told in events:
+            if not told and await request.is_disconnected():
                 raise Unavailable("the client has left")
-            if event is not None and event.kind == "error":
-                raise from_problem(event.data["problem"])
-            if event is not None and event.kind == "done":
-                answer: Mapping[str, Any] = event.data["answer"]
+            if told and told[-1].kind == "error":
+                raise from_problem(told[-1].data["problem"])
+            if told and told[-1].kind == "done":
+                answer: Mapping[str, Any] = told[-1].data["answer"]
                 return answer
     raise Internal("the answer ended without a word")
 

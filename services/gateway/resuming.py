@@ -8,7 +8,7 @@ told only where it continues the text that the client has: an answer begun anew 
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,7 +22,7 @@ from services.common.errors import Conflict, InvalidRequest
 from services.gateway.caller import Caller, Hold
 from services.gateway.context import Context
 from services.gateway.dispatch import Answering, Dispatcher, Outcome
-from services.gateway.listening import HEARTBEAT, listen, sse, stream
+from services.gateway.listening import HEARTBEAT, LAST, listen, sse, stream
 from services.orchestrator.graph.answer import Emit, Event, Question, ending
 
 _ID = re.compile(r"([0-9a-f-]{1,64})/(?:(end)|(\d{1,6})\.(\d{1,6})\.(\d{1,9})\.([0-9a-f]{8}))")
@@ -104,20 +104,23 @@ def _recorded(state: str, record: Mapping[str, Any]) -> list[Event]:
 
 async def rest(
     context: Context, question: Question, answering: Answering | None = None, has: Place = START
-) -> AsyncGenerator[tuple[Event | None, Place], None]:
-    """The events beyond the place, each with the place that it leads to; None after each silence."""
+) -> AsyncGenerator[Sequence[tuple[Event, Place]], None]:
+    """The events beyond the place that come together, each with the place that it leads to; none after each silence."""
     told = START
     silence, linger = context.settings.heartbeat_seconds, context.settings.resume_seconds
     async with aclosing(listen(context, question, silence, answering, linger)) as events:
-        async for event in events:
-            if event is None:
-                yield None, told
-                continue
-            before, told = told, told.after(event)
-            beyond = _beyond(event, before, has)
-            if beyond is not None:
-                yield beyond, told
-            if told.ended or (beyond is not None and beyond.kind == "error"):
+        async for came in events:
+            new = []
+            for event in came:
+                before, told = told, told.after(event)
+                beyond = _beyond(event, before, has)
+                if beyond is not None:
+                    new.append((beyond, told))
+                if beyond is not None and beyond.kind in LAST:
+                    break
+            if new or not came:
+                yield new
+            if new and new[-1][0].kind in LAST:
                 return
 
 
@@ -153,11 +156,9 @@ async def as_sse(
     """
     yield f"retry: {RETRY_MS}\nid: {has.event_id(question.answer_id)}\n\n"
     async with aclosing(rest(context, question, answering, has)) as events:
-        async for event, place in events:
-            if event is None:
-                yield HEARTBEAT
-            else:
-                yield sse(event.kind, event.data, place.event_id(question.answer_id))
+        async for new in events:
+            told = (sse(event.kind, event.data, place.event_id(question.answer_id)) for event, place in new)
+            yield "".join(told) or HEARTBEAT
 
 
 async def resume(context: Context, caller: Caller, answer_id: str, has: Place, queueing: Hold) -> Response:

@@ -20,7 +20,7 @@ from services.gateway.context import Context, Using
 from services.gateway.listening import HEARTBEAT, collect, listen, stream
 from services.gateway.problems import openai_error
 from services.gateway.refusals import ANSWERS, EVENTS, refuses
-from services.orchestrator.graph.answer import Question
+from services.orchestrator.graph.answer import Event, Question
 from services.orchestrator.graph.conversing import Turn
 
 router = APIRouter(tags=["openai"])
@@ -194,19 +194,25 @@ async def _chunks(context: Context, question: Question, body: ChatRequest) -> As
     }
     yield _chunk(frame, {"role": "assistant", "content": ""})
     async with aclosing(listen(context, question, context.settings.heartbeat_seconds)) as events:
-        async for event in events:
-            if event is None:
+        async for told in events:
+            if not told:
                 yield HEARTBEAT
-            elif event.kind == "text":
-                yield _chunk(frame, {"content": event.data["text"]})
-            elif event.kind == "error":
-                yield _data(openai_error(event.data["problem"]))
-            elif event.kind == "done":
-                answer = event.data["answer"]
-                yield _chunk({**frame, **_beside(answer)}, {}, "stop")
-                if body.includes_usage:
-                    yield _data({**frame, **_beside(answer), "choices": [], "usage": _usage(answer)})
+            elif chunks := "".join(_chunk_of(event, frame, body) for event in told):
+                yield chunks
     yield "data: [DONE]\n\n"
+
+
+def _chunk_of(event: Event, frame: Mapping[str, Any], body: ChatRequest) -> str:
+    """What OpenAI's clients are told of an event: nothing of most."""
+    if event.kind == "text":
+        return _chunk(frame, {"content": event.data["text"]})
+    if event.kind == "error":
+        return _data(openai_error(event.data["problem"]))
+    if event.kind != "done":
+        return ""
+    answer = event.data["answer"]
+    usage = {**frame, **_beside(answer), "choices": [], "usage": _usage(answer)}
+    return _chunk({**frame, **_beside(answer)}, {}, "stop") + (_data(usage) if body.includes_usage else "")
 
 
 def _chunk(frame: Mapping[str, Any], delta: Mapping[str, str], finish: str | None = None) -> str:
