@@ -165,9 +165,7 @@ async def generator(
 
 def soon(backend: Backend) -> float:
     """Seconds; a slot that is free by then was cut off, for its answer takes longer."""
-    if backend.slots == SLOTS["vllm"]:
-        return 8.0
-    return 1.8 if isinstance(backend, MemoryBackend) else 4.0
+    return 1.8 if isinstance(backend, MemoryBackend) else 8.0
 
 
 def prompt(text: str = STORY, **how: object) -> Prompt:
