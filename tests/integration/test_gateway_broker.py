@@ -135,9 +135,11 @@ async def test_a_stream_that_was_cut_goes_on_at_another_gateway(catalog, redis, 
             dispatcher = Dispatcher(context.nodes, opened, Metrics(), 4 * LONG, LONG)
             tells = dispatcher.answer if has == START else following(context, None)
             async with aclosing(rest(context, question, tells, has)) as beyond:
-                async for event, place in beyond:
-                    text += event.data.get("text", "")
-                    events -= 1
+                async for came in beyond:
+                    taken = came[:events]
+                    text += "".join(event.data.get("text", "") for event, _ in taken)
+                    _, place = taken[-1]
+                    events -= len(taken)
                     if not events or place.ended:
                         break
         await opened.close()
