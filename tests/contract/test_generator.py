@@ -165,7 +165,9 @@ async def generator(
 
 def soon(backend: Backend) -> float:
     """Seconds; a slot that is free by then was cut off, for its answer takes longer."""
-    return 1.8 if isinstance(backend, MemoryBackend) else 8.0
+    if backend.slots == SLOTS["vllm"]:
+        return 8.0
+    return 1.8 if isinstance(backend, MemoryBackend) else 4.0
 
 
 def prompt(text: str = STORY, **how: object) -> Prompt:
@@ -252,7 +254,7 @@ async def test_closing_while_decoding_frees_the_slots(generator: ManagedGenerato
         await stream.aclose()
     closed = time.monotonic() - began
     await waiting
-    assert closed < 1.0
+    assert closed < 0.2
     assert time.monotonic() - began < soon(backend)
 
 
@@ -371,7 +373,7 @@ async def test_an_answer_ends_at_the_deadline(generator: ManagedGenerator) -> No
     began = time.monotonic()
     with pytest.raises(DeadlineExceeded), deadline(0.5):
         await text_of(generator, prompt(STORY * 5, max_tokens=400))
-    assert 0.45 < time.monotonic() - began < 4
+    assert 0.45 < time.monotonic() - began < 1.0
 
 
 @pytest.mark.slow
@@ -415,7 +417,7 @@ async def test_cancelling_the_call_stops_the_decoding_on_the_server(tmp_path: Pa
             assert backend.decoding == 1
         began = time.monotonic()
         while backend.decoding:
-            assert time.monotonic() - began < 4
+            assert time.monotonic() - began < 0.5
             await asyncio.sleep(0.005)
 
 

@@ -156,9 +156,9 @@ async def test_a_node_behind_a_fault_is_done_without_in_time(faulty: Faulty, nod
     if node == "retriever":
         assert isinstance(found, Unavailable)
         fact, _ = await ended(faulty.ask(FACT), steps)
-        assert fact.answer == "Burj Khalifa" and "retriever" in fact.degraded
+        assert fact.answer == "Burj Khalifa" and fact.degraded == ("retriever",)
     else:
-        assert node in found.degraded  # on a busy machine another may not be in time either
+        assert found.degraded == (node,)
         assert {citation.kind for citation in found.citations} == {"passage"}
 
 

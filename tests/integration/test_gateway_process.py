@@ -54,7 +54,7 @@ def test_it_is_alive_but_not_ready_without_the_nodes_and_ends_in_order(process, 
     assert get(port, "/healthz").json() == {"status": "alive"}
     began = time.monotonic()
     ready = get(port, "/readyz")
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 1.0
     assert (ready.status_code, ready.json()["components"]["catalog"]) == (503, True)
     assert get(port, "/v1/collections").json() == {"collections": []}
     process.send_signal(signal.SIGTERM)
@@ -113,7 +113,7 @@ async def test_a_client_that_leaves_stops_the_graph(tmp_path, port, stream):
             asking = asyncio.create_task(client.post(f"http://127.0.0.1:{port}/v1/answers", json=body))
             await asyncio.wait_for(started.wait(), SECONDS)
             asking.cancel()
-        await asyncio.wait_for(stopped.wait(), SECONDS / 2)
+        await asyncio.wait_for(stopped.wait(), 3)
         server.should_exit = True
         await serving
     catalog.close()

@@ -137,7 +137,7 @@ async def test_a_cancelled_job_stops_within_seconds_even_where_nothing_is_commit
     await asyncio.sleep(0.1)
     with catalog.write() as tx:
         jobs.cancel(tx, "t", job)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(3):
         await working
     assert state_of(catalog, job).state == "cancelled" and (tmp_path / "uploads" / job).exists()
 
@@ -151,7 +151,7 @@ async def test_a_worker_that_stops_gives_its_job_back_and_the_next_goes_on_with_
     working = asyncio.create_task(stopping.take_up(job))
     await begun.wait()
     stopping.stop()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(3):
         await working
     given_back = state_of(catalog, job)
     assert (given_back.state, given_back.cursor >= 3, given_back.lease_until, told) == ("queued", True, 0, [job])

@@ -141,7 +141,7 @@ async def test_a_process_that_ignores_the_request_to_stop_is_killed(stand: Stand
         pid = state.processes["deaf"].pid
         began = time.monotonic()
     assert not alive(pid)
-    assert 0.25 < time.monotonic() - began < 20
+    assert 0.25 < time.monotonic() - began < 2
 
 
 async def test_a_crashed_process_is_started_again_and_counted(stand: Stand) -> None:
