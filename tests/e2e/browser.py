@@ -53,8 +53,9 @@ class Watched:
             self.troubles.append(f"console: {text}")
 
     def wait(self) -> None:
+        """Until the page is ready. Raises AssertionError with what went wrong meanwhile."""
         try:
-            expect(self.page.locator("body[data-ready=true]")).to_be_visible()
+            ready(self.page)
         except AssertionError as error:
             error.add_note(f"lost: {self.lost}, troubles: {self.troubles}")
             raise
@@ -119,6 +120,10 @@ def set_date(page: Page, label: str, date: str) -> None:
 
 def reload(page: Page) -> None:
     page.reload()
+    ready(page)
+
+
+def ready(page: Page) -> None:
     expect(page.locator("body[data-ready=true]")).to_be_visible()
 
 
